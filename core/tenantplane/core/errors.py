@@ -96,7 +96,9 @@ class TenantplaneError(Exception):
             429: "rate_limit_error",
         }.get(self.status, "server_error")
         param = self.errors[0].path if self.errors else None
-        return {"error": {"message": str(self), "type": kind, "param": param, "code": self.error_code}}
+        return {
+            "error": {"message": str(self), "type": kind, "param": param, "code": self.error_code}
+        }
 
     def headers(self) -> dict[str, str]:
         """Response fields that go with the error."""

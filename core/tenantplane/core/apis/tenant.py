@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tenantplane.core.apis.common import Model, Name, OrgId
 from tenantplane.core.apis.limits import Limits
-from tenantplane.core.money import parse_usd
 
 
 def _time_zone(name: str) -> str:
@@ -171,9 +170,6 @@ class TenantSpec(Model):
         """The CRD's CEL rules, for callers that come without Kubernetes."""
         if self.dedicated is not None and self.isolation != "dedicated":
             raise ValueError("dedicated is for isolation: dedicated; remove it, or set isolation")
-        soft, hard = self.limits.soft_cap_usd, self.limits.hard_cap_usd
-        if soft is not None and hard is not None and parse_usd(soft) > parse_usd(hard):
-            raise ValueError("limits.softCapUSD is above limits.hardCapUSD: lower it")
         return self
 
 

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from tenantplane.core import ids
+from tenantplane.core.tenancy import bare, namespaced
+
+
+def test_an_id_of_another_org_is_no_id_of_this_one() -> None:
+    stored = namespaced("acme", "t1")
+    assert bare("acme", stored) == "t1"
+    with pytest.raises(ValueError, match="another org"):
+        bare("globex", stored)
+
+
+@pytest.mark.parametrize("org_id", ["", "a::b"])
+def test_an_org_id_cannot_blur_the_border(org_id: str) -> None:
+    with pytest.raises(ValueError, match="DNS label"):
+        namespaced(org_id, "t1")
+
+
+@pytest.mark.parametrize("name", ["Acme", "1acme", "acme-", "a" * 41, "a.b", "", "acme\n"])
+def test_what_is_no_dns_label_is_no_org_id(name: str) -> None:
+    assert not ids.is_org_id(name)
+
+
+def test_ids_sort_by_time() -> None:
+    made = [ids.new_id() for _ in range(100)]
+    assert [ids.time_of(i) for i in made] == sorted(ids.time_of(i) for i in made)

@@ -1,0 +1,1 @@
+"""Developer tools: the local cluster, and the Go modules it is built from."""
