@@ -19,6 +19,7 @@ from tenantplane.core.apis.registry import (
     ApiKeyView,
     PlaneCreated,
     PlaneRequest,
+    PlaneView,
     PlanView,
     TenantView,
 )
@@ -140,6 +141,10 @@ class RegistryClient:
 
     async def revoke_key(self, org_id: str, key_id: str) -> None:
         await self._call("DELETE", f"/v1/tenants/{org_id}/keys/{key_id}")
+
+    async def planes(self) -> list[PlaneView]:
+        answer = await self._call("GET", "/v1/planes")
+        return [PlaneView.model_validate(item) for item in answer["items"]]
 
     async def put_plane(self, name: str, request: PlaneRequest) -> PlaneCreated:
         body = request.model_dump(mode="json", by_alias=True)

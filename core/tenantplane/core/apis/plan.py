@@ -24,10 +24,12 @@ class ModelOffer(Model):
         description="The provider's name for the model; the model's own name where absent.",
     )
     input_usd_per_million_tokens: USDPerMillionTokens = Field(
-        description="Selling price of a million prompt tokens in USD, such as '0.15'; at most three decimals."
+        alias="inputUSDPerMillionTokens",
+        description="Selling price of a million prompt tokens in USD, such as '0.15'; at most three decimals.",
     )
     output_usd_per_million_tokens: USDPerMillionTokens = Field(
-        description="Selling price of a million completion tokens in USD, such as '0.60'; at most three decimals."
+        alias="outputUSDPerMillionTokens",
+        description="Selling price of a million completion tokens in USD, such as '0.60'; at most three decimals.",
     )
     max_output_tokens: int = Field(
         default=4096,

@@ -1,0 +1,81 @@
+"""Asks a data plane as a tenant, over the OpenAI API; what it answers, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. `text` is the model's, or the error's message."""
+
+    status: int
+    code: str | None
+    text: str
+    thread_id: str | None
+    audit_records: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+
+class Tenant:
+    """A tenant's connection, with one of its API keys."""
+
+    def __init__(self, org_id: str, base_url: str, key: str) -> None:
+        self.org_id = org_id
+        self._http = httpx2.AsyncClient(
+            base_url=base_url, headers={"authorization": f"Bearer {key}"}, timeout=60
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.aclose()
+
+    async def ask(
+        self, question: str, *, model: str, max_tokens: int | None, thread_id: str | None = None
+    ) -> Reply:
+        body: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": "user", "content": question}],
+        }
+        if max_tokens is not None:
+            body["max_tokens"] = max_tokens
+        if thread_id is not None:
+            body["metadata"] = {"thread_id": thread_id}
+        response = await self._http.post("/v1/chat/completions", json=body)
+        answer = response.json()
+        error = answer.get("error")
+        records = response.headers.get("x-tenantplane-audit-records", "")
+        return Reply(
+            status=response.status_code,
+            code=error["code"] if error else None,
+            text=error["message"] if error else answer["choices"][0]["message"]["content"],
+            thread_id=response.headers.get("x-tenantplane-thread-id"),
+            audit_records=tuple(r.strip() for r in records.split(",") if r.strip()),
+        )
+
+    async def spend(self) -> dict[str, Any]:
+        """The org's own level of GET /tp/v1/spend, this month."""
+        response = await self._http.get("/tp/v1/spend")
+        response.raise_for_status()
+        levels: list[dict[str, Any]] = response.json()["levels"]
+        return next(level for level in levels if level["id"] == self.org_id)
+
+    async def audit_record(self, record_id: str) -> dict[str, Any]:
+        response = await self._http.get(f"/tp/v1/audit-records/{record_id}")
+        response.raise_for_status()
+        record: dict[str, Any] = response.json()
+        return record

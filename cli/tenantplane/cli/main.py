@@ -1,0 +1,169 @@
+"""`tenantplane`: the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tenantplane.cli import apply as applying
+from tenantplane.cli import context, keys
+from tenantplane.cli.local import demo as local_demo
+from tenantplane.cli.local import dev as local_dev
+from tenantplane.cli.output import console, fail
+from tenantplane.core.apis.registry import ApiKeyRequest, PlaneRequest
+from tenantplane.core.errors import TenantplaneError
+from tenantplane.core.registry import RegistryClient
+
+app = typer.Typer(
+    help="Tenants of an AI product: apply them, key them, look at them.",
+    epilog="example: tenantplane apply -f examples/first/ && tenantplane get tenants",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+keys_app = typer.Typer(help="API keys of a tenant.", no_args_is_help=True)
+planes_app = typer.Typer(help="Data planes.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+app.add_typer(planes_app, name="planes")
+
+
+class Kind(StrEnum):
+    TENANTS = "tenants"
+    PLANS = "plans"
+    PLANES = "planes"
+
+
+class Deletable(StrEnum):
+    TENANT = "tenant"
+    PLAN = "plan"
+
+
+class Policy(StrEnum):
+    RETAIN = "Retain"
+    PURGE = "Purge"
+
+
+def _with_registry(work: Callable[[RegistryClient], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with context.load().registry() as registry:
+            await work(registry)
+
+    asyncio.run(run())
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Option("-f", "--file", help="A manifest, or a folder of them.")],
+    take_over: Annotated[
+        bool, typer.Option(help="Take objects over from another writer, such as the operator.")
+    ] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the data planes; 0: none.")] = 15,
+) -> None:
+    """Make the registry agree with manifests, the same that kubectl takes."""
+    _with_registry(
+        lambda registry: applying.apply(registry, file, take_over=take_over, wait_seconds=wait)
+    )
+
+
+@app.command()
+def get(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List tenants, plans or planes."""
+    work = {
+        Kind.TENANTS: applying.get_tenants,
+        Kind.PLANS: applying.get_plans,
+        Kind.PLANES: applying.get_planes,
+    }[kind]
+    _with_registry(work)
+
+
+@app.command()
+def delete(
+    kind: Annotated[Deletable, typer.Argument()],
+    name: Annotated[str, typer.Argument()],
+    policy: Annotated[
+        Policy, typer.Option(help="What becomes of a tenant's data.")
+    ] = Policy.RETAIN,
+) -> None:
+    """Delete a tenant or a plan."""
+    _with_registry(lambda registry: applying.delete(registry, kind, name, policy))
+
+
+@keys_app.command("create")
+def keys_create(
+    org: Annotated[str, typer.Argument(help="The tenant.")],
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "cli",
+    user: Annotated[str, typer.Option(help="The user that the key acts as.")] = "service",
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=365)] = None,
+) -> None:
+    """Make a key; its secret is printed this once and kept nowhere."""
+    request = ApiKeyRequest(
+        name=name,
+        user_id=user,
+        expires_in_seconds=expires_in_days * 86_400 if expires_in_days else None,
+    )
+    _with_registry(lambda registry: keys.create(registry, org, request))
+
+
+@keys_app.command("list")
+def keys_list(org: Annotated[str, typer.Argument(help="The tenant.")]) -> None:
+    """List keys, without their secrets."""
+    _with_registry(lambda registry: keys.show(registry, org))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    org: Annotated[str, typer.Argument()], key_id: Annotated[str, typer.Argument()]
+) -> None:
+    """Revoke a key: it is refused within a second."""
+    _with_registry(lambda registry: keys.revoke(registry, org, key_id))
+
+
+@planes_app.command("create")
+def planes_create(
+    name: Annotated[str, typer.Argument()],
+    endpoint: Annotated[str, typer.Option(help="Base URL at which tenants reach the plane.")],
+    region: Annotated[str, typer.Option()] = "local",
+) -> None:
+    """Register a data plane; prints the token with which it enrols, once."""
+
+    async def create(registry: RegistryClient) -> None:
+        plane = await registry.put_plane(name, PlaneRequest(region=region, endpoint=endpoint))
+        console.print(f"plane {plane.name} in {plane.region}; start it with")
+        console.print(f"  TENANTPLANE_ENROLMENT_TOKEN={plane.enrolment_token}", markup=False)
+
+    _with_registry(create)
+
+
+@app.command()
+def demo(
+    examples: Annotated[Path, typer.Option(help="Manifests to apply.")] = Path("examples/first"),
+) -> None:
+    """The main job on embedded servers, shown line by line; exits 0 when all of it held."""
+    raise typer.Exit(asyncio.run(local_demo.run(examples)))
+
+
+@app.command()
+def dev(
+    examples: Annotated[Path, typer.Option(help="Manifests to apply.")] = Path("examples/first"),
+    port: Annotated[int, typer.Option(help="Data plane; the control plane has the next.")] = 8480,
+) -> None:
+    """Keep the planes running on embedded servers, and say what to try; Ctrl-C ends it."""
+    raise typer.Exit(asyncio.run(local_dev.run(examples, port)))
+
+
+def main() -> None:
+    try:
+        app()
+    except TenantplaneError as error:
+        fields = "".join(f"\n  {e.path}: {e.message}" for e in error.errors)
+        sys.exit(fail(f"{error}{fields}"))
+
+
+if __name__ == "__main__":
+    main()
