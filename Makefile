@@ -45,7 +45,7 @@ lint: setup ## ruff, mypy --strict, import contracts, generated files
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy .
 	@.venv/bin/lint-imports --no-logo
-	@$(PY) -m tenantplane.core.apis.crd crds --check
+	@$(PY) -m tenantplane.core.apis.crd --check crds charts/tenantplane-crds/templates
 format: setup ## Let ruff format and mend what it can
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
@@ -56,6 +56,6 @@ requirements: setup ## Table of requirements, the tests that prove each, and the
 faults: setup ## Table of faults, the tests that make each happen, and their last result
 	@$(PY) -m tools.evidence faults
 crds: setup ## Write crds/ from the models in core/apis
-	@$(PY) -m tenantplane.core.apis.crd crds
+	@$(PY) -m tenantplane.core.apis.crd crds charts/tenantplane-crds/templates
 lock: setup ## Resolve the pins anew
 	@tools/lock.sh

@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions out of the pydantic models: `python -m tenantplane.core.apis.crd crds/`.
+"""CustomResourceDefinitions out of the pydantic models: `make crds`.
 
 Kubernetes wants structural schemas (apiextensions.k8s.io/v1): no $ref, no anyOf with types, no
 title, a type everywhere. CEL rules travel in the models' `json_schema_extra`.
@@ -79,7 +79,11 @@ def _definition(
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}"},
+        "metadata": {
+            "name": f"{plural}.{GROUP}",
+            # Uninstalling the chart must not take every tenant of the cluster with it.
+            "annotations": {"helm.sh/resource-policy": "keep"},
+        },
         "spec": {
             "group": GROUP,
             "scope": "Cluster",
@@ -174,16 +178,19 @@ def rendered() -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Write the CustomResourceDefinitions.",
-        epilog="example: python -m tenantplane.core.apis.crd crds --check",
+        epilog="example: python -m tenantplane.core.apis.crd --check crds "
+        "charts/tenantplane-crds/templates",
     )
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument(
         "--check", action="store_true", help="only compare; 1 where a file is stale"
     )
     arguments = parser.parse_args()
     stale = []
-    for name, text in rendered().items():
-        path: Path = arguments.folder / name
+    wanted = [
+        (folder / name, text) for folder in arguments.folders for name, text in rendered().items()
+    ]
+    for path, text in wanted:
         if path.exists() and path.read_text() == text:
             continue
         stale.append(str(path))
