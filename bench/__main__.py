@@ -1,0 +1,31 @@
+"""`make bench ARGS=<suite>`: measures, and writes bench/results/<suite>.json."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench import smoke
+
+SUITES = {"smoke": smoke.run}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="make bench",
+        description="Measures one suite.",
+        epilog="examples: make bench ARGS=smoke · make bench ARGS='smoke --skip-cold'",
+    )
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument(
+        "--skip-cold",
+        action="store_true",
+        help="leave out what builds everything anew in empty caches (some 15 minutes)",
+    )
+    options = parser.parse_args()
+    SUITES[options.suite](cold=not options.skip_cold)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
