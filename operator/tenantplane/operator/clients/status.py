@@ -54,4 +54,4 @@ class StatusWriter:
                 raise
 
     async def close(self) -> None:
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]

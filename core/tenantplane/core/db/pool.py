@@ -1,0 +1,241 @@
+"""The only ways into a logical database: as one tenant, as a named system job, to append, to listen.
+
+A transaction is the unit of work: it commits when the block ends, and rolls back on any exception,
+cancellation included. Where the connection dies during the commit itself the outcome is unknown and
+DependencyUnavailable is raised: writes must be idempotent by their own keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from tenantplane.core.db import doctor
+from tenantplane.core.db.clock import DatabaseClock
+from tenantplane.core.db.jobs import require_registered
+from tenantplane.core.db.proof import PROOF_LIFE_SECONDS, make_proof
+from tenantplane.core.db.settings import DatabaseSettings
+from tenantplane.core.errors import ConfigurationRefused, DependencyUnavailable, FieldError
+
+_log = logging.getLogger(__name__)
+
+_RETRY_AFTER_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+
+# All of it is transaction-local. Role and search path come first, so that nothing that an earlier
+# user of the connection left in its session reaches this one.
+_ENTER_TENANT: LiteralString = """
+SELECT set_config('role', 'none', true),
+       set_config('search_path', 'public, pg_temp', true),
+       set_config('app.current_tenant', %s, true),
+       set_config('app.tenant_proof', %s, true)
+"""
+_ENTER_SYSTEM: LiteralString = """
+SELECT set_config('role', 'none', true),
+       set_config('search_path', 'public, pg_temp', true),
+       set_config('application_name', %s, true)
+"""
+_READ_CLOCK: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8 AS unix"
+
+
+class TenantCursor(AsyncCursor[DictRow]):
+    """A cursor inside one tenant's transaction. `org_id` goes into the SQL too, as a parameter:
+    under RLS alone the planner scans all partitions."""
+
+    def __init__(self, connection: AsyncConnection[DictRow], org_id: str) -> None:
+        super().__init__(connection, row_factory=dict_row)
+        self.org_id = org_id
+
+
+class Database:
+    """A logical database, entered as the roles of production."""
+
+    def __init__(self, settings: DatabaseSettings, *, name: str) -> None:
+        self.name = name
+        self.clock = DatabaseClock()
+        self._settings = settings
+        self._key = settings.context_key_bytes()
+        self._app = self._pool(settings.app_dsn.get_secret_value(), "app")
+        self._system = self._pool(settings.system_dsn.get_secret_value(), "system")
+
+    async def open(self) -> None:
+        """Opens the pools, reads the database's clock and checks the catalogue.
+
+        Raises DependencyUnavailable where the server does not answer in `pool_wait_seconds`, and
+        ConfigurationRefused, naming every reason, where a role or a table is not safe.
+        """
+        try:
+            with self._translated():
+                for pool in (self._app, self._system):
+                    await pool.open(wait=True, timeout=self._settings.pool_wait_seconds)
+                findings = await doctor.inspect(self)
+            refused = tuple(
+                FieldError(f.subject, f.message) for f in findings if f.severity == "refuse"
+            )
+            if refused:
+                raise ConfigurationRefused(
+                    f"Database {self.name!r} is not safe to serve: "
+                    + "; ".join(f"{e.path}: {e.message}" for e in refused),
+                    hint="Run the bootstrap and the migrations, then 'tenantplane doctor db'.",
+                    errors=refused,
+                )
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Closes the pools; safe to call twice, or after a failed `open`."""
+        await self._app.close()
+        await self._system.close()
+
+    def proof_for(self, org_id: str) -> str:
+        """A proof for `org_id` that the database accepts for the next 60 seconds.
+
+        Raises ValueError where `org_id` is not an org id.
+        """
+        expiry = int(self.clock.unix()) + PROOF_LIFE_SECONDS
+        return make_proof(self._settings.context_key_id, self._key, org_id, expiry)
+
+    @asynccontextmanager
+    async def tenant_tx(self, org_id: str) -> AsyncIterator[TenantCursor]:
+        """One transaction as the app role, in which only rows of `org_id` exist.
+
+        Raises DependencyUnavailable (no connection in time, or it broke).
+        """
+        with self._translated():
+            async with self._app.connection() as connection:
+                cursor = TenantCursor(connection, org_id)
+                await self._enter(cursor, _ENTER_TENANT, (org_id, self.proof_for(org_id)))
+                yield cursor
+
+    @asynccontextmanager
+    async def system_tx(self, job: str) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """One transaction as the system role, for a job registered with `system_job`.
+
+        Raises LookupError (job not registered), DependencyUnavailable.
+        """
+        require_registered(job)
+        with self._translated():
+            async with self._system.connection() as connection:
+                cursor = connection.cursor()
+                await self._enter(cursor, _ENTER_SYSTEM, (job,))
+                yield cursor
+
+    @asynccontextmanager
+    async def unscoped_tx(self) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """One transaction as the app role with no tenant: tenant tables are empty in it.
+
+        For rows that belong to no org (shared tables) and for the start-up check.
+        """
+        with self._translated():
+            async with self._app.connection() as connection:
+                cursor = connection.cursor()
+                await self._enter(cursor, _ENTER_TENANT, ("", ""))
+                yield cursor
+
+    @asynccontextmanager
+    async def append_connection(self) -> AsyncIterator[AsyncConnection[DictRow]]:
+        """A connection of its own, as app, in autocommit and without a tenant: for group commit.
+
+        It can only call append functions (SECURITY DEFINER), which take a proof for each row. When
+        it breaks, DependencyUnavailable is raised: enter again to reconnect.
+        """
+        with self._translated():
+            connection = await self._connect(self._settings.app_dsn.get_secret_value(), "append")
+            try:
+                yield connection
+            finally:
+                await connection.close()
+
+    async def listen(self, channel: str) -> AsyncGenerator[str, None]:
+        """Payloads notified on `channel`, for ever, on a system connection of its own.
+
+        Yields `""` after each (re)connection: what was notified meanwhile is lost, so read the
+        truth again. An unreachable server is tried again with pauses of up to 5 s.
+        """
+        dsn = self._settings.listen_dsn or self._settings.system_dsn
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                async with await self._connect(dsn.get_secret_value(), "listen") as connection:
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                    pause = _FIRST_PAUSE_SECONDS
+                    yield ""
+                    async for notice in connection.notifies():
+                        yield notice.payload
+            except psycopg.OperationalError as broken:
+                _log.warning("listen on %s of %s broke: %s", channel, self.name, _kind(broken))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _pool(self, dsn: str, use: str) -> AsyncConnectionPool[AsyncConnection[DictRow]]:
+        return AsyncConnectionPool(
+            dsn,
+            open=False,
+            min_size=self._settings.pool_min,
+            max_size=self._settings.pool_max,
+            timeout=self._settings.pool_wait_seconds,
+            name=f"{self.name}-{use}",
+            kwargs=self._connect_arguments(use),
+            configure=self._synchronise,
+        )
+
+    def _connect_arguments(self, use: str) -> dict[str, Any]:
+        return {
+            "row_factory": dict_row,
+            "prepare_threshold": self._settings.prepare_threshold,
+            "application_name": f"tenantplane-{self.name}-{use}",
+            "connect_timeout": max(2, int(self._settings.pool_wait_seconds)),
+        }
+
+    async def _connect(self, dsn: str, use: str) -> AsyncConnection[DictRow]:
+        connection = await AsyncConnection[DictRow].connect(
+            dsn, autocommit=True, **self._connect_arguments(use)
+        )
+        await self._synchronise(connection)
+        return connection
+
+    async def _synchronise(self, connection: AsyncConnection[DictRow]) -> None:
+        before = self.clock.elapsed()
+        row = await (await connection.execute(_READ_CLOCK)).fetchone()
+        after = self.clock.elapsed()
+        assert row is not None
+        self.clock.synchronise(row["unix"], before, after)
+        await connection.rollback()  # the pool wants an idle connection back
+
+    async def _enter(
+        self, cursor: AsyncCursor[DictRow], query: LiteralString, parameters: tuple[str, ...]
+    ) -> None:
+        try:
+            await cursor.execute(query, parameters)
+        except psycopg.errors.InsufficientPrivilege as refused:
+            # The session was left in another role: it must never serve anybody again.
+            await cursor.connection.close()
+            raise DependencyUnavailable(
+                f"A connection to {self.name!r} was spoilt and is dropped.",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+            ) from refused
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.OperationalError as failed:
+            raise DependencyUnavailable(
+                f"Postgres ({self.name}) is not available: {_kind(failed)}.",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+            ) from failed
+
+
+def _kind(error: psycopg.Error) -> str:
+    # Not the message: it may name hosts, users and rows.
+    return f"{type(error).__name__} {error.sqlstate}" if error.sqlstate else type(error).__name__

@@ -1,0 +1,47 @@
+"""The proof that travels with a tenant context: only a holder of the key can make one.
+
+    proof = key_id '.' expiry '.' hex(hmac_sha256(key, org '|' expiry))
+
+HMAC is RFC 2104; `tp.verify_proof` (migrations/0001) recomputes it from the two stored pads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+
+from tenantplane.core.ids import is_org_id
+
+PROOF_LIFE_SECONDS = 60
+KEY_BYTES = 32
+_BLOCK_BYTES = 64  # SHA-256's block, RFC 2104 section 2
+_KEY_ID = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
+
+
+def check_key(key_id: str, key: bytes) -> None:
+    """Raises ValueError where the key or its name could not be used."""
+    if not _KEY_ID.fullmatch(key_id):
+        raise ValueError("key_id must be 1 to 32 characters of a-z, 0-9, '_' and '-'")
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"the context key must have {KEY_BYTES} bytes, not {len(key)}")
+
+
+def make_proof(key_id: str, key: bytes, org: str, expiry_unix: int) -> str:
+    """A proof for `org`, valid until `expiry_unix` (whole seconds on the database's clock).
+
+    Raises ValueError for anything but an org id: a `|` in it would make two orgs sign alike.
+    """
+    check_key(key_id, key)
+    if not is_org_id(org):
+        raise ValueError(f"{org!r} is not an org id (a DNS label of at most 40 characters)")
+    mac = hmac.digest(key, f"{org}|{expiry_unix}".encode("ascii"), "sha256")
+    return f"{key_id}.{expiry_unix}.{mac.hex()}"
+
+
+def hmac_pads(key: bytes) -> tuple[bytes, bytes]:
+    """The inner and the outer pad of HMAC-SHA-256: what the database stores instead of the key."""
+    block = (hashlib.sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(
+        _BLOCK_BYTES, b"\0"
+    )
+    return bytes(b ^ 0x36 for b in block), bytes(b ^ 0x5C for b in block)
