@@ -1,0 +1,320 @@
+"""Requests to arguments, replies to answers: pure, the inverse of the reading in lua/.
+
+Money travels as decimal digits; an absent limit is an empty argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tenantplane.core import money
+from tenantplane.core.errors import FieldError, InvalidInput
+from tenantplane.core.ids import is_org_id
+from tenantplane.core.valkey.answers import (
+    AdmitAnswer,
+    Admitted,
+    AlreadyInstalled,
+    AlreadySettled,
+    BeginAnswer,
+    Begun,
+    EpochLost,
+    ExpiredAnswer,
+    ExpiredHold,
+    InstallAnswer,
+    Installed,
+    NoHold,
+    NotInstalled,
+    PeriodSpend,
+    Placing,
+    Reason,
+    Refused,
+    SettleAnswer,
+    Settled,
+    Spend,
+    SpendAnswer,
+    Stale,
+    WindowUse,
+)
+from tenantplane.core.valkey.keys import is_hold_id
+from tenantplane.core.valkey.requests import AdmitRequest, Installation, Level, Slot, Stage
+
+MAX_INTEGER = int(money.MAX_CAP)
+
+Reply = list[bytes | int]
+
+
+class Arguments:
+    """Collects arguments, and all faults, so that one error names every bad field."""
+
+    def __init__(self) -> None:
+        self._values: list[str] = []
+        self._faults: list[FieldError] = []
+
+    def text(self, value: str) -> None:
+        self._values.append(value)
+
+    def flag(self, value: bool) -> None:
+        self._values.append("1" if value else "0")
+
+    def integer(self, path: str, value: object, *, least: int = 0) -> None:
+        # bool is an int in Python; True dollars is a bug of the caller.
+        good = isinstance(value, int) and not isinstance(value, bool)
+        if not good or not least <= int(str(value)) <= MAX_INTEGER:
+            self._faults.append(
+                FieldError(path, f"must be a whole number from {least} to {MAX_INTEGER}")
+            )
+        self._values.append(str(value))
+
+    def optional(self, path: str, value: int | None) -> None:
+        if value is None:
+            self._values.append("")
+        else:
+            self.integer(path, value)
+
+    def hold_id(self, path: str, value: str) -> None:
+        if not is_hold_id(value):
+            self._faults.append(FieldError(path, "must be 1 to 80 letters, digits, '-' or '_'"))
+        self._values.append(value)
+
+    def root(self, value: str) -> None:
+        """Checked only: the root stands in the keys."""
+        if not is_org_id(value):
+            self._faults.append(FieldError("root_org_id", "must be an org id (a DNS label)"))
+
+    def done(self) -> list[str]:
+        """Raises InvalidInput that names every bad field."""
+        if self._faults:
+            named = "; ".join(f"{fault.path} {fault.message}" for fault in self._faults)
+            raise InvalidInput(
+                f"The admission request is malformed: {named}.", errors=tuple(self._faults)
+            )
+        return self._values
+
+
+def _add_levels(arguments: Arguments, levels: Sequence[Level]) -> None:
+    arguments.integer("levels", len(levels), least=1)
+    for at, level in enumerate(levels):
+        path = f"levels[{at}]"
+        arguments.text(level.kind)
+        arguments.text(level.id)
+        arguments.flag(level.suspended)
+        arguments.optional(f"{path}.requests_per_window", level.requests_per_window)
+        arguments.optional(f"{path}.tokens_per_window", level.tokens_per_window)
+        arguments.integer(f"{path}.periods", len(level.periods))
+        for number, period in enumerate(level.periods):
+            where = f"{path}.periods[{number}]"
+            arguments.text(period.name)
+            arguments.text(period.id)
+            arguments.integer(f"{where}.start_unix", period.start_unix)
+            arguments.integer(f"{where}.end_unix", period.end_unix)
+            arguments.optional(f"{where}.soft_cap_nanousd", period.soft_cap_nanousd)
+            arguments.optional(f"{where}.hard_cap_nanousd", period.hard_cap_nanousd)
+
+
+def admit_arguments(request: AdmitRequest) -> list[str]:
+    """Raises InvalidInput that names every bad field."""
+    arguments = Arguments()
+    arguments.root(request.root_org_id)
+    arguments.integer("epoch", request.epoch, least=1)
+    arguments.text(request.org_id)
+    arguments.integer("snapshot_version", request.snapshot_version)
+    arguments.hold_id("hold_id", request.hold_id)
+    arguments.integer("hold_nanousd", request.hold_nanousd)
+    arguments.integer("tokens", request.tokens)
+    arguments.integer("ttl_seconds", request.ttl_seconds, least=1)
+    arguments.integer("window_ms", request.window_ms, least=1)
+    arguments.flag(request.continues)
+    _add_levels(arguments, request.levels)
+    return arguments.done()
+
+
+def settle_arguments(
+    root_org_id: str,
+    epoch: int,
+    hold_id: str,
+    stage: Stage,
+    nanousd: int,
+    tokens: int | None,
+    expired_only: bool,
+) -> list[str]:
+    """Raises InvalidInput that names every bad field."""
+    arguments = Arguments()
+    arguments.root(root_org_id)
+    arguments.integer("epoch", epoch, least=1)
+    arguments.hold_id("hold_id", hold_id)
+    arguments.text(stage.value)
+    arguments.integer("nanousd", nanousd)
+    arguments.optional("tokens", tokens)
+    arguments.flag(expired_only)
+    return arguments.done()
+
+
+def _add_slot(arguments: Arguments, path: str, slot: Slot) -> None:
+    arguments.text(slot.kind)
+    arguments.text(slot.id)
+    arguments.text(slot.period)
+    arguments.text(slot.period_id)
+    arguments.integer(f"{path}.period_end_unix", slot.period_end_unix)
+
+
+def install_arguments(installation: Installation) -> list[str]:
+    """Raises InvalidInput that names every bad field."""
+    arguments = Arguments()
+    arguments.root(installation.root_org_id)
+    arguments.integer("epoch", installation.epoch, least=1)
+    arguments.integer("settled", len(installation.settled))
+    for at, settled in enumerate(installation.settled):
+        _add_slot(arguments, f"settled[{at}].slot", settled.slot)
+        arguments.integer(f"settled[{at}].nanousd", settled.nanousd)
+    arguments.integer("holds", len(installation.holds))
+    for at, hold in enumerate(installation.holds):
+        arguments.hold_id(f"holds[{at}].hold_id", hold.hold_id)
+        arguments.integer(f"holds[{at}].nanousd", hold.nanousd)
+        arguments.integer(f"holds[{at}].deadline_unix", hold.deadline_unix)
+        arguments.flag(hold.estimated)
+        arguments.integer(f"holds[{at}].slots", len(hold.slots))
+        for number, slot in enumerate(hold.slots):
+            _add_slot(arguments, f"holds[{at}].slots[{number}]", slot)
+    arguments.integer("snapshot_versions", len(installation.snapshot_versions))
+    for org_id, version in sorted(installation.snapshot_versions.items()):
+        arguments.text(org_id)
+        arguments.integer(f"snapshot_versions.{org_id}", version)
+    return arguments.done()
+
+
+def spend_arguments(root_org_id: str, epoch: int, levels: Sequence[Level]) -> list[str]:
+    """Raises InvalidInput that names every bad field."""
+    arguments = Arguments()
+    arguments.root(root_org_id)
+    arguments.integer("epoch", epoch, least=1)
+    _add_levels(arguments, levels)
+    return arguments.done()
+
+
+def expired_arguments(root_org_id: str, epoch: int, limit: int) -> list[str]:
+    """Raises InvalidInput that names every bad field."""
+    arguments = Arguments()
+    arguments.root(root_org_id)
+    arguments.integer("epoch", epoch, least=1)
+    arguments.integer("limit", limit, least=1)
+    return arguments.done()
+
+
+def begin_arguments(epoch: int) -> list[str]:
+    """Raises InvalidInput where the epoch is not 1 or more."""
+    arguments = Arguments()
+    arguments.integer("epoch", epoch, least=1)
+    return arguments.done()
+
+
+def _texts(reply: Reply) -> list[str]:
+    return [part.decode() if isinstance(part, bytes) else str(part) for part in reply]
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _groups(parts: list[str], size: int) -> Iterator[list[str]]:
+    return (parts[at : at + size] for at in range(0, len(parts), size))
+
+
+def _not_open(parts: list[str]) -> EpochLost | NotInstalled:
+    match parts:
+        case ["EPOCH", epoch]:
+            return EpochLost(_number(epoch))
+        case ["NOTINSTALLED"]:
+            return NotInstalled()
+    raise ValueError(f"the admission library answered {parts[:1]}, which this client does not know")
+
+
+def admit_answer(reply: Reply) -> AdmitAnswer:
+    match _texts(reply):
+        case ["ADMITTED", placing, held, deadline, *windows]:
+            uses = tuple(
+                WindowUse(kind, level_id, int(requests), int(tokens))
+                for kind, level_id, requests, tokens in _groups(windows, 4)
+            )
+            return Admitted(Placing(placing), int(held), int(deadline), uses)
+        case ["REFUSED", reason, kind, level_id, limit, used, retry_after, period]:
+            return Refused(
+                reason=Reason(reason),
+                level_kind=kind,
+                level_id=level_id,
+                limit=int(limit),
+                used=int(used),
+                retry_after_ms=_number(retry_after),
+                period=period or None,
+            )
+        case ["STALE", known]:
+            return Stale(int(known))
+        case parts:
+            return _not_open(parts)
+
+
+def settle_answer(reply: Reply) -> SettleAnswer:
+    match _texts(reply):
+        case ["SETTLED", difference]:
+            return Settled(int(difference))
+        case ["ALREADY", stage, amount]:
+            return AlreadySettled(stage, int(amount))
+        case ["NOHOLD"]:
+            return NoHold()
+        case parts:
+            return _not_open(parts)
+
+
+def install_answer(reply: Reply) -> InstallAnswer:
+    match _texts(reply):
+        case ["INSTALLED"]:
+            return Installed()
+        case ["ALREADY"]:
+            return AlreadyInstalled()
+        case ["EPOCH", epoch]:
+            return EpochLost(_number(epoch))
+        case parts:
+            raise ValueError(f"tp_install answered {parts[:1]}, which this client does not know")
+
+
+def begin_answer(reply: Reply) -> BeginAnswer:
+    match _texts(reply):
+        case ["BEGUN"]:
+            return Begun()
+        case ["EPOCH", epoch]:
+            return EpochLost(_number(epoch))
+        case parts:
+            raise ValueError(
+                f"tp_begin_epoch answered {parts[:1]}, which this client does not know"
+            )
+
+
+def spend_answer(reply: Reply) -> SpendAnswer:
+    match _texts(reply):
+        case ["SPEND", *parts]:
+            return Spend(
+                tuple(
+                    PeriodSpend(
+                        level_kind=kind,
+                        level_id=level_id,
+                        period=period,
+                        period_id=period_id,
+                        settled_nanousd=int(settled),
+                        held_nanousd=int(held),
+                        soft_cap_nanousd=_number(soft),
+                        hard_cap_nanousd=_number(hard),
+                    )
+                    for kind, level_id, period, period_id, settled, held, soft, hard in _groups(
+                        parts, 8
+                    )
+                )
+            )
+        case parts:
+            return _not_open(parts)
+
+
+def expired_answer(reply: Reply) -> ExpiredAnswer:
+    match _texts(reply):
+        case ["EXPIRED", *parts]:
+            return tuple(ExpiredHold(hold_id, int(due)) for hold_id, due in _groups(parts, 2))
+        case parts:
+            return _not_open(parts)

@@ -1,0 +1,29 @@
+-- What clients can call. `allow-oom`: money that was spent is recorded even where memory is full.
+
+local function register(name, handler, flags)
+  local function callback(keys, args)
+    local ok, reply = pcall(handler, keys, args)
+    if ok then
+      return reply
+    end
+    if type(reply) == 'table' and reply.answer then
+      return reply.answer
+    end
+    if type(reply) == 'table' and reply.bad then
+      return redis.error_reply('BADARG ' .. reply.bad)
+    end
+    if type(reply) == 'table' and reply.err then
+      return redis.error_reply(reply.err)
+    end
+    return redis.error_reply('ERR tenantplane library: ' .. tostring(reply))
+  end
+  redis.register_function({function_name = name, callback = callback, flags = flags})
+end
+
+register('tp_begin_epoch', epoch.begin, {'allow-oom'})
+register('tp_install', install, {})
+register('tp_admit', admit, {})
+register('tp_settle', settle, {'allow-oom'})
+register('tp_spend', spend, {'no-writes'})
+register('tp_expired', expired, {'no-writes'})
+register('tp_version', version, {'no-writes'})
