@@ -1,0 +1,75 @@
+"""Plain ASGI for the hot path: read a body, send a body, notice a client that left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Event = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Event]]
+Send = Callable[[Event], Awaitable[None]]
+
+
+class ClientGone(Exception):
+    """The client closed the connection: there is nobody to answer."""
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body; the gate bounds its size. Raises ClientGone."""
+    body = bytearray()
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise ClientGone
+        body += event.get("body", b"")
+        if not event.get("more_body", False):
+            return bytes(body)
+
+
+async def until_client_leaves(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work`, and cancels it when the client leaves; returns when it has come to its end.
+
+    The body must have been read: `receive` then answers with the disconnect alone.
+    """
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_disconnect(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait({working})
+        if not working.cancelled():
+            working.result()
+    finally:
+        # Cancelled from outside (shutdown): the work gets the word and settles by itself.
+        working.cancel()
+        watching.cancel()
+
+
+async def start(send: Send, status: int, content_type: str, headers: Mapping[str, str]) -> None:
+    fields = {"content-type": content_type, **headers}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()],
+        }
+    )
+
+
+async def send_json(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:
+    data = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    await start(send, status, "application/json", {"content-length": str(len(data)), **headers})
+    await send({"type": "http.response.body", "body": data})
+
+
+async def send_piece(send: Send, piece: bytes, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,285 @@
+"""The OpenAI API: /v1/chat/completions and /v1/models, plain ASGI behind the gate.
+
+    model "assistant-1"        straight to the model: hold, intent, provider, outcome
+    model "agent/assistant-1"  a supervisor with the org's tools; threads by metadata.thread_id
+
+A stream's outcome is committed after its first token and before its `[DONE]`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from tenantplane.core.apis.snapshot import ModelGrant
+from tenantplane.core.db.pool import Database
+from tenantplane.core.errors import InvalidInput, NotFound, TenantplaneError
+from tenantplane.core.ids import new_id
+from tenantplane.core.telemetry.logging import about
+from tenantplane.dataplane.api.asgi import (
+    ClientGone,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    send_json,
+    send_piece,
+    start,
+    until_client_leaves,
+)
+from tenantplane.dataplane.api.chat_bodies import (
+    Naming,
+    agent_choice,
+    finish_delta,
+    model_list,
+    run_headers,
+    run_note,
+    text_delta,
+    usage_body,
+)
+from tenantplane.dataplane.gate.request import RequestTenant, request_tenant
+from tenantplane.dataplane.ledger.meter import Meter
+from tenantplane.dataplane.models.accounting import Completed, MeteredRun, ModelCall, Piece
+from tenantplane.dataplane.models.chat import ChatRequest, parse_chat_request
+from tenantplane.dataplane.models.providers import Providers
+from tenantplane.dataplane.models.sse import DONE_EVENT, comment, event
+from tenantplane.dataplane.runtime.messages import from_client
+from tenantplane.dataplane.runtime.settings import RuntimeSettings
+from tenantplane.dataplane.runtime.supervisor import AgentAnswer, AgentRequest, Supervisor
+from tenantplane.dataplane.runtime.threads import parse_thread_id
+from tenantplane.dataplane.tools.registry import in_scope
+
+CHAT_PATH = "/v1/chat/completions"
+MODELS_PATH = "/v1/models"
+
+
+class OpenAIApi:
+    """An ASGI application; the gate has set the tenant on each scope."""
+
+    def __init__(
+        self,
+        *,
+        meter: Meter,
+        providers: Providers,
+        database: Database,
+        settings: RuntimeSettings | None = None,
+    ) -> None:
+        self._meter = meter
+        self._providers = providers
+        self._supervisor = Supervisor(database, settings or RuntimeSettings())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tenant = request_tenant(scope)
+        route = scope["method"], scope["path"]
+        try:
+            if route == ("POST", CHAT_PATH):
+                await self._chat(scope, tenant, receive, send)
+            elif route == ("GET", MODELS_PATH):
+                models = model_list(tenant.snapshot, tenant.context)
+                await send_json(send, 200, {"object": "list", "data": models}, {})
+            elif scope["method"] == "GET" and scope["path"].startswith(MODELS_PATH + "/"):
+                await send_json(send, 200, _model(tenant, scope["path"]), {})
+            else:
+                raise NotFound(
+                    f"There is no {route[0]} {route[1]} here.",
+                    hint=f"Served are POST {CHAT_PATH} and GET {MODELS_PATH}.",
+                )
+        except ClientGone:
+            return
+
+    async def _chat(
+        self, scope: Scope, tenant: RequestTenant, receive: Receive, send: Send
+    ) -> None:
+        _refuse_idempotency_key(scope)
+        request = parse_chat_request(await read_body(receive))
+        grant = _grant(tenant, request)
+        _check_combination(request)
+        run = MeteredRun(
+            self._meter,
+            self._providers,
+            tenant.context,
+            tenant.snapshot,
+            run_id=new_id(),
+            thread_id=None,
+        )
+        naming = Naming(run.run_id, request.model, int(time.time()))
+        with about(run_id=run.run_id):
+            await self._answer(_Answer(send, request, run, naming), request, grant, run, receive)
+
+    async def _answer(
+        self,
+        answer: _Answer,
+        request: ChatRequest,
+        grant: ModelGrant,
+        run: MeteredRun,
+        receive: Receive,
+    ) -> None:
+        if request.is_agent:
+            agent = _agent_request(request, grant)
+            await until_client_leaves(receive, answer.agent(self._supervisor.run(agent, run)))
+        elif request.stream:
+            call = _model_call(request, grant)
+            await until_client_leaves(receive, answer.stream(run.stream(call)))
+        else:
+            # Not ended when the client leaves: only its end says what it used.
+            await answer.plain(_model_call(request, grant))
+
+
+class _Answer:
+    """Answers one chat request; an error after the first byte becomes an event of the stream."""
+
+    def __init__(self, send: Send, request: ChatRequest, run: MeteredRun, naming: Naming) -> None:
+        self._send = send
+        self._request = request
+        self._run = run
+        self._naming = naming
+        self._started = False
+        self._finished = False
+
+    async def plain(self, call: ModelCall) -> None:
+        try:
+            completed = await self._run.complete(call)
+        except TenantplaneError as refused:
+            await self._refuse(refused)
+            return
+        body = self._naming.completion(completed.body["choices"], usage_body(self._run))
+        await send_json(self._send, 200, body, run_headers(self._run, with_cost=True))
+
+    async def stream(self, pieces: AsyncGenerator[Piece | Completed, None]) -> None:
+        try:
+            async with aclosing(pieces):
+                async for item in pieces:
+                    if isinstance(item, Piece):
+                        await self._pass_on(item)
+                    else:
+                        await self._end(item.answer.finish_reason or "stop")
+        except TenantplaneError as refused:
+            await self._refuse(refused)
+
+    async def agent(self, events: AsyncGenerator[str | AgentAnswer, None]) -> None:
+        try:
+            async with aclosing(events):
+                async for item in events:
+                    if isinstance(item, AgentAnswer):
+                        await self._end_agent(item)
+                    elif item:
+                        await self._chunk(text_delta(item, first=not self._started))
+        except TenantplaneError as refused:
+            await self._refuse(refused)
+
+    async def _end_agent(self, answer: AgentAnswer) -> None:
+        if self._request.stream:
+            await self._end(answer.finish_reason)
+            return
+        body = self._naming.completion(
+            agent_choice(answer.text, answer.finish_reason), usage_body(self._run)
+        )
+        body["tenantplane"] = run_note(self._run)
+        await send_json(self._send, 200, body, run_headers(self._run, with_cost=True))
+
+    async def _pass_on(self, piece: Piece) -> None:
+        choices = piece.chunk.get("choices")
+        if not isinstance(choices, list) or not choices:
+            return  # the chunk with usage alone: told at the end, and only to those who asked
+        self._finished = self._finished or bool(piece.chunk["choices"][0].get("finish_reason"))
+        await self._chunk(choices)
+
+    async def _end(self, finish_reason: str) -> None:
+        """What follows the last token; the outcome of each call is durable by now."""
+        note = run_note(self._run)
+        if not self._finished:
+            await self._chunk(finish_delta(finish_reason), tenantplane=note)
+        if self._request.wants_usage_chunk:
+            await self._chunk([], usage=usage_body(self._run), tenantplane=note)
+        end = comment("tenantplane " + _compact(note)) + DONE_EVENT
+        await send_piece(self._send, end, more=False)
+
+    async def _chunk(self, choices: Any, **fields: Any) -> None:
+        if not self._started:
+            self._started = True
+            headers = run_headers(self._run, with_cost=False)
+            await start(
+                self._send, 200, "text/event-stream", {"cache-control": "no-store", **headers}
+            )
+        if self._request.wants_usage_chunk:
+            fields.setdefault("usage", None)
+        await send_piece(self._send, event(self._naming.chunk(choices) | fields))
+
+    async def _refuse(self, refused: TenantplaneError) -> None:
+        if not self._started:
+            headers = refused.headers() | run_headers(self._run, with_cost=False)
+            await send_json(self._send, refused.status, refused.openai_error(), headers)
+            return
+        # No [DONE] follows: the official clients raise on an event with `error`.
+        body = refused.openai_error() | {"tenantplane": run_note(self._run)}
+        await send_piece(self._send, event(body), more=False)
+
+
+def _grant(tenant: RequestTenant, request: ChatRequest) -> ModelGrant:
+    grant = tenant.snapshot.model_grant(request.grant_name)
+    if grant is None or not in_scope(tenant.context, grant.name):
+        raise _no_such_model(request.model)
+    return grant
+
+
+def _model(tenant: RequestTenant, path: str) -> dict[str, Any]:
+    name = path.removeprefix(MODELS_PATH + "/")
+    for model in model_list(tenant.snapshot, tenant.context):
+        if model["id"] == name:
+            return model
+    raise _no_such_model(name)
+
+
+def _no_such_model(name: str) -> NotFound:
+    # OpenAI's own answer: it does not tell a model that is not there from one not on the list.
+    return NotFound(
+        f"The model {name[:200]!r} does not exist or is not on your org's list.",
+        hint=f"GET {MODELS_PATH} lists what is.",
+        code="model_not_found",
+    )
+
+
+def _check_combination(request: ChatRequest) -> None:
+    if request.is_agent and (request.tools is not None or request.tool_choice is not None):
+        raise InvalidInput(
+            "tools: an agent has the tools of its org's entitlements.",
+            hint=f"Leave 'tools' out, or call model {request.grant_name!r} itself.",
+        )
+    if not request.is_agent and request.thread_id is not None:
+        raise InvalidInput(
+            "metadata.thread_id: a plain model keeps no thread.",
+            hint=f"Call model 'agent/{request.grant_name}' for a conversation with state.",
+        )
+
+
+def _refuse_idempotency_key(scope: Scope) -> None:
+    # Whoever sends one relies on it: to serve the request as if it were not there would run it
+    # twice one day.
+    if any(name == b"idempotency-key" for name, _ in scope["headers"]):
+        raise InvalidInput(
+            "Idempotency-Key is not served here yet.",
+            hint="Send the request without it.",
+            code="idempotency_not_served",
+        )
+
+
+def _model_call(request: ChatRequest, grant: ModelGrant) -> ModelCall:
+    return ModelCall(grant, request.wire_messages(), request.wire_options(), request.output_limit)
+
+
+def _agent_request(request: ChatRequest, grant: ModelGrant) -> AgentRequest:
+    thread_id = None if request.thread_id is None else parse_thread_id(request.thread_id)
+    return AgentRequest(
+        grant=grant,
+        messages=from_client(request.messages),
+        thread_id=thread_id,
+        options=request.wire_options(),
+        output_limit=request.output_limit,
+        streaming=request.stream,
+    )
+
+
+def _compact(note: dict[str, Any]) -> str:
+    return event(note).decode().removeprefix("data: ").rstrip("\n")

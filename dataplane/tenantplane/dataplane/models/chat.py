@@ -1,0 +1,215 @@
+"""The body of POST /v1/chat/completions: what is accepted, and nothing besides.
+
+Fields: platform.openai.com/docs/api-reference/chat/create. A field that is not here is refused and
+not passed on: an unknown one could cost more than was held (audio, web search, predicted output),
+or keep content at the provider (`store`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from tenantplane.core.errors import FieldError, InvalidInput
+
+AGENT_PREFIX = "agent/"
+THREAD_KEY = "thread_id"
+
+# Ours, or set by us on each call: never copied from the request.
+_NOT_PASSED_ON = {
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "metadata",
+    "store",
+    "service_tier",
+    "user",
+}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TextPart(_Strict):
+    type: Literal["text"]
+    text: str
+
+
+Content = str | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+
+
+class FunctionCall(_Strict):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    arguments: str
+
+
+class ToolCall(_Strict):
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class InstructionMessage(_Strict):
+    role: Literal["system", "developer"]
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(_Strict):
+    role: Literal["user"]
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(_Strict):
+    # Clients send back what they got: fields of an answer that say nothing are let through.
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    refusal: str | None = None
+    name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=128)] | None = None
+
+
+class ToolMessage(_Strict):
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+Message = Annotated[
+    InstructionMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
+
+
+class FunctionDefinition(_Strict):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, JsonValue] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(_Strict):
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class StreamOptions(_Strict):
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ChatRequest(_Strict):
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=2000)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=1)] | None = None
+    metadata: (
+        dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None
+    ) = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    seed: int | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: dict[str, JsonValue] | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    tools: Annotated[list[FunctionTool], Field(min_length=1, max_length=128)] | None = None
+    tool_choice: str | dict[str, JsonValue] | None = None
+    parallel_tool_calls: bool | None = None
+    user: str | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    @model_validator(mode="after")
+    def _stream_options_need_stream(self) -> ChatRequest:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is allowed only with stream: true")
+        return self
+
+    @property
+    def is_agent(self) -> bool:
+        return self.model.startswith(AGENT_PREFIX)
+
+    @property
+    def grant_name(self) -> str:
+        """The name of the model's grant, with or without a supervisor around it."""
+        return self.model.removeprefix(AGENT_PREFIX)
+
+    @property
+    def thread_id(self) -> str | None:
+        return (self.metadata or {}).get(THREAD_KEY)
+
+    @property
+    def output_limit(self) -> int | None:
+        """The smaller of the two fields, old name and new; None where neither is given."""
+        given = [n for n in (self.max_tokens, self.max_completion_tokens) if n is not None]
+        return min(given, default=None)
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def wire_messages(self) -> list[dict[str, Any]]:
+        return [m.model_dump(mode="json", exclude_none=True) for m in self.messages]
+
+    def wire_options(self) -> dict[str, Any]:
+        """Sampling, tools and format, as the client set them."""
+        return self.model_dump(
+            mode="json", exclude_unset=True, exclude_none=True, exclude=_NOT_PASSED_ON
+        )
+
+
+def parse_chat_request(body: bytes) -> ChatRequest:
+    """Raises InvalidInput that lists every bad field."""
+    try:
+        return ChatRequest.model_validate_json(body)
+    except ValidationError as refused:
+        found = [_field_error(dict(e)) for e in refused.errors(include_url=False)]
+        # A field that may be one of two types fails as each: the first says enough.
+        errors = tuple({e.path: e for e in reversed(found)}.values())[::-1]
+        raise InvalidInput(
+            "The request body is not valid: "
+            + "; ".join(f"{e.path}: {e.message}" for e in errors[:5])
+            + ("; …" if len(errors) > 5 else "")
+            + ".",
+            errors=errors,
+        ) from None
+
+
+_ADVICE = {
+    "n": "only n=1 is served; send one request for each answer",
+    "store": "content is never stored at the provider; leave the field out",
+    "functions": "use 'tools'",
+    "function_call": "use 'tool_choice'",
+}
+# Names that pydantic gives to the members of a union: no parts of the user's document.
+_UNION_TAGS = frozenset({"system", "developer", "user", "assistant", "tool", "str"})
+
+
+def _field_error(error: dict[str, Any]) -> FieldError:
+    first, *rest = error["loc"] or ("body",)
+    path = ".".join(str(part) for part in (first, *(p for p in rest if not _is_union_tag(p))))
+    default = error["msg"]
+    if error["type"] == "extra_forbidden":
+        default = "this field is not served; remove it"
+    return FieldError(path, _ADVICE.get(path, default))
+
+
+def _is_union_tag(part: str | int) -> bool:
+    return isinstance(part, str) and (part in _UNION_TAGS or "[" in part)

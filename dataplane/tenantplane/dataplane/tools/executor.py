@@ -1,0 +1,132 @@
+"""The only way to a tool: on the resolved list, with valid arguments, metered, bounded.
+
+Whatever a tool does ends as a message to the model; a refusal of the meter (cap, suspension,
+dependency) ends the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from tenantplane.core.telemetry.logging import about
+from tenantplane.dataplane.models.accounting import MeteredRun
+from tenantplane.dataplane.tools.definitions import ToolContext, ToolFailed, ToolFunction
+from tenantplane.dataplane.tools.registry import ResolvedTools
+
+_log = logging.getLogger(__name__)
+
+# After the tool's own time-out: the time to write the outcome.
+_SETTLING_SECONDS = 15.0
+_MAX_NAME = 100
+_UNUSUAL = re.compile(r"[^a-zA-Z0-9_.-]")
+_MAX_AUDITED_ARGUMENTS = 16 * 1024
+
+
+class ToolLimits(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # A person waits behind it.
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
+    # It all goes into the next prompt: about 16,000 tokens.
+    output_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallRequest:
+    """A call as the model wrote it: nothing in it is trusted."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """What the model reads; `failed` says why where it did not work."""
+
+    text: str
+    failed: str | None = None
+
+
+class ToolExecutor:
+    def __init__(
+        self, allowed: ResolvedTools, context: ToolContext, run: MeteredRun, limits: ToolLimits
+    ) -> None:
+        self._allowed = allowed
+        self._context = context
+        self._run = run
+        self._limits = limits
+
+    async def execute(self, call: ToolCallRequest) -> ToolOutcome:
+        """Raises what `Meter.open` raises; refusals of the tool itself are outcomes.
+
+        A call that is off the list is opened and closed as failed: the audit log shows it.
+        """
+        with about(run_id=self._run.run_id, thread_id=self._run.thread_id):
+            return await self._metered(call)
+
+    async def _metered(self, call: ToolCallRequest) -> ToolOutcome:
+        opened = await self._run.open_tool(
+            _resource(call.name),
+            _audited(call),
+            self._limits.timeout_seconds + _SETTLING_SECONDS,
+        )
+        outcome = await self._outcome(call)
+        await self._run.close_tool(opened, {"output": outcome.text}, failed=outcome.failed)
+        _log.info("tool %s: %s", _resource(call.name), outcome.failed or "done")
+        return outcome
+
+    async def _outcome(self, call: ToolCallRequest) -> ToolOutcome:
+        function = self._allowed.get(call.name)
+        if function is None:
+            _log.warning("refused a tool that is not on the org's list: %r", call.name[:_MAX_NAME])
+            return _refused("not_on_the_list", f"There is no tool {call.name[:_MAX_NAME]!r}.")
+        try:
+            arguments = function.arguments.model_validate_json(call.arguments or "{}")
+        except ValidationError as invalid:
+            faults = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}"
+                for e in invalid.errors(include_url=False, include_input=False)
+            )
+            return _refused("invalid_arguments", f"The arguments are not valid: {faults}")
+        return await self._bounded(function, arguments)
+
+    async def _bounded(self, function: ToolFunction[Any], arguments: Any) -> ToolOutcome:
+        try:
+            async with asyncio.timeout(self._limits.timeout_seconds):
+                text = await function.run(self._context, arguments)
+        except ToolFailed as refused:
+            return _refused("tool_failed", str(refused))
+        except TimeoutError:
+            return _refused("timed_out", f"{function.name} did not answer in time.")
+        except Exception as broken:  # noqa: BLE001 - a tool's fault must not end the run
+            # Type only: the text may quote a row or a secret.
+            _log.error("tool %s failed with %s", function.name, type(broken).__name__)
+            return _refused("tool_broken", f"{function.name} failed; try again later.")
+        return ToolOutcome(_cut(text, self._limits.output_bytes))
+
+
+def _resource(name: str) -> str:
+    """The name for ledger and log: a model may write anything in its place."""
+    return _UNUSUAL.sub("_", name[:_MAX_NAME]) or "unnamed"
+
+
+def _audited(call: ToolCallRequest) -> JsonValue:
+    return {"tool_call_id": call.id[:200], "arguments": call.arguments[:_MAX_AUDITED_ARGUMENTS]}
+
+
+def _refused(reason: str, text: str) -> ToolOutcome:
+    return ToolOutcome(f"Error: {text}", failed=reason)
+
+
+def _cut(text: str, limit: int) -> str:
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode()
+    return data[:limit].decode("utf-8", "ignore") + "\n[cut: the output was too long]"

@@ -1,0 +1,33 @@
+"""The built-in tools, and which of their functions an org's snapshot allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.tenancy import TenantContext
+from tenantplane.dataplane.tools.clock import CLOCK
+from tenantplane.dataplane.tools.definitions import Tool, ToolFunction
+from tenantplane.dataplane.tools.notes import NOTES
+
+BUILT_IN: tuple[Tool, ...] = (CLOCK, NOTES)
+
+ResolvedTools = Mapping[str, ToolFunction[Any]]
+
+
+def resolve_tools(
+    snapshot: Snapshot, tenant: TenantContext, tools: Iterable[Tool] = BUILT_IN
+) -> ResolvedTools:
+    """Functions by name, from the signed snapshot alone: default deny.
+
+    A tool that the snapshot names and this plane lacks is left out: nothing can call it. A key's
+    scopes narrow the list further; they never widen it.
+    """
+    granted = {name for name in snapshot.tools if in_scope(tenant, name)}
+    return {f.name: f for tool in tools if tool.name in granted for f in tool.functions}
+
+
+def in_scope(tenant: TenantContext, name: str) -> bool:
+    """Whether the key's scopes let through a tool or model of this name."""
+    return tenant.scopes is None or name in tenant.scopes

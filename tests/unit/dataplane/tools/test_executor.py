@@ -1,0 +1,100 @@
+"""Bounds of the executor; that calls are metered is proven on the real meter (integration)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from tenantplane.core.db.pool import Database
+from tenantplane.core.ids import new_id
+from tenantplane.core.tenancy import TenantContext
+from tenantplane.dataplane.models.accounting import MeteredRun
+from tenantplane.dataplane.tools.definitions import (
+    ToolArguments,
+    ToolContext,
+    ToolFailed,
+    ToolFunction,
+)
+from tenantplane.dataplane.tools.executor import ToolCallRequest, ToolExecutor, ToolLimits
+
+
+class RecordingRun:
+    """Stands for a MeteredRun: keeps what was opened and how it was closed."""
+
+    run_id = new_id()
+    thread_id = "t"
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[str, Any, float]] = []
+        self.closed: list[tuple[Any, str | None]] = []
+
+    async def open_tool(self, name: str, arguments: Any, deadline_seconds: float) -> object:
+        self.opened.append((name, arguments, deadline_seconds))
+        return object()
+
+    async def close_tool(self, opened: object, response: Any, *, failed: str | None) -> None:
+        self.closed.append((response, failed))
+
+
+async def long_answer(context: ToolContext, arguments: ToolArguments) -> str:
+    return "é" * 1_000
+
+
+async def never(context: ToolContext, arguments: ToolArguments) -> str:
+    await asyncio.Event().wait()
+    return ""
+
+
+async def broken(context: ToolContext, arguments: ToolArguments) -> str:
+    raise RuntimeError("password=hunter2")
+
+
+async def refusing(context: ToolContext, arguments: ToolArguments) -> str:
+    raise ToolFailed("not on a Sunday")
+
+
+FUNCTIONS = {
+    f.__name__: ToolFunction(f.__name__, "A tool.", ToolArguments, f)
+    for f in (long_answer, never, broken, refusing)
+}
+TENANT = TenantContext("acme", "acme", "user:u", "u", "pro", "local")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text", "failed"),
+    [
+        ("long_answer", "", "é" * 5 + "\n[cut: the output was too long]", None),
+        ("never", "{}", "Error: never did not answer in time.", "timed_out"),
+        ("broken", "{}", "Error: broken failed; try again later.", "tool_broken"),
+        ("refusing", "{}", "Error: not on a Sunday", "tool_failed"),
+        ("refusing", "{", None, "invalid_arguments"),
+        ("refusing", "[]", None, "invalid_arguments"),
+        ("refusing", '{"x": 1}', None, "invalid_arguments"),
+        ("os.system", "{}", "Error: There is no tool 'os.system'.", "not_on_the_list"),
+        ("", "{}", "Error: There is no tool ''.", "not_on_the_list"),
+    ],
+)
+async def test_each_call_is_opened_closed_and_ends_as_words(
+    name: str, arguments: str, text: str | None, failed: str | None
+) -> None:
+    run = RecordingRun()
+    limits = ToolLimits(timeout_seconds=0.05, output_bytes=11)
+    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), limits)
+    outcome = await executor.execute(ToolCallRequest("c1", name, arguments))
+    assert text is None or outcome.text == text
+    assert outcome.failed == failed
+    assert len(run.opened) == 1
+    assert run.closed == [({"output": outcome.text}, failed)]
+
+
+async def test_names_that_a_model_makes_up_are_tamed_for_the_ledger() -> None:
+    run = RecordingRun()
+    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    executor = ToolExecutor({}, context, cast("MeteredRun", run), ToolLimits())
+    await executor.execute(ToolCallRequest("c", "a\0b\nc" + "x" * 200, "y" * 100_000))
+    ((name, arguments, _),) = run.opened
+    assert name == "a_b_c" + "x" * 95
+    assert len(arguments["arguments"]) == 16 * 1024
