@@ -1,0 +1,3 @@
+module tenantplane.local/tools/pause
+
+go 1.26
