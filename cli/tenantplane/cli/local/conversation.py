@@ -24,6 +24,14 @@ class Reply:
         return self.status == 200
 
 
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What an org has spent in its month, and its hard cap."""
+
+    settled_nanousd: int
+    hard_cap_nanousd: int
+
+
 class Tenant:
     """A tenant's connection, with one of its API keys."""
 
@@ -67,12 +75,19 @@ class Tenant:
             audit_records=tuple(r.strip() for r in records.split(",") if r.strip()),
         )
 
-    async def spend(self) -> dict[str, Any]:
-        """The org's own level of GET /tp/v1/spend, this month."""
+    async def spend(self) -> Spend:
+        """The org's own level of GET /tp/v1/spend, in its current month."""
         response = await self._http.get("/tp/v1/spend")
         response.raise_for_status()
-        levels: list[dict[str, Any]] = response.json()["levels"]
-        return next(level for level in levels if level["id"] == self.org_id)
+        level = next(
+            level
+            for level in response.json()["levels"]
+            if level["level_id"] == self.org_id and level["period"] == "month"
+        )
+        return Spend(
+            settled_nanousd=level["settled"]["nanousd"],
+            hard_cap_nanousd=level["hard_cap"]["nanousd"],
+        )
 
     async def audit_record(self, record_id: str) -> dict[str, Any]:
         response = await self._http.get(f"/tp/v1/audit-records/{record_id}")

@@ -78,9 +78,9 @@ async def converse(acme: Tenant, globex: Tenant) -> bool:
         )
         month = await tenant.spend()
         line(
-            0 < month["settled_nanousd"] <= month["hard_cap_nanousd"],
-            f"{tenant.org_id} has spent {format_usd(month['settled_nanousd'])} of "
-            f"{format_usd(month['hard_cap_nanousd'])} this month",
+            0 < month.settled_nanousd <= month.hard_cap_nanousd,
+            f"{tenant.org_id} has spent {format_usd(month.settled_nanousd)} of "
+            f"{format_usd(month.hard_cap_nanousd)} this month",
             "Held before each call at its worst case, settled after it at what it used.",
         )
         record = await tenant.audit_record(reply.audit_records[0]) if reply.ok else None
