@@ -11,8 +11,12 @@ from tenantplane.core.apis.common import Model, Name, OrgId
 from tenantplane.core.apis.limits import Limits
 
 
+# Read once: the walk over the zone files takes milliseconds, and every view is validated.
+_TIME_ZONES = available_timezones()
+
+
 def _time_zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in _TIME_ZONES:
         raise ValueError(f"{name!r} is not an IANA time zone such as 'Europe/Berlin'")
     return name
 

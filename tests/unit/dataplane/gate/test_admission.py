@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ times = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1)).map(
 )
 
 
-def level_of(now: datetime, **limits: object) -> Level:
+def level_of(now: datetime, **limits: Any) -> Level:
     (level,) = plan_levels(a_snapshot("acme", **limits), now)
     return level
 
@@ -46,7 +48,7 @@ def test_the_next_period_of_each_name_is_there(now: datetime, zone: str) -> None
     level = level_of(now, time_zone=zone)
     for name in ("day", "month"):
         periods = [p for p in level.periods if p.name == name]
-        assert all(a.end_unix == b.start_unix for a, b in zip(periods, periods[1:], strict=False))
+        assert all(a.end_unix == b.start_unix for a, b in itertools.pairwise(periods))
         current = next(p for p in periods if p.start_unix <= now.timestamp() < p.end_unix)
         assert periods[-1].start_unix >= current.end_unix
 

@@ -1,0 +1,102 @@
+"""Settings of the control plane, from TENANTPLANE_<NAME>."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from tenantplane.core.apis.common import Name
+from tenantplane.core.db.settings import DatabaseSettings
+from tenantplane.core.ids import API_KEY_PREFIX
+from tenantplane.core.keys.local import LocalKeyProvider
+from tenantplane.core.settings import ServiceSettings
+
+
+class BootstrapPlane(BaseModel):
+    """A plane that is there from the first start, with the token that its data plane brings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    region: Name = "local"
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=500)]
+    enrolment_token: SecretStr
+
+    @field_validator("enrolment_token")
+    @classmethod
+    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 32:
+            raise ValueError("an enrolment token has at least 32 characters")
+        return value
+
+
+class ControlPlaneSettings(ServiceSettings):
+    """What `serve` needs."""
+
+    database: DatabaseSettings
+    # The URL that planes and users reach; it is the `iss` of tokens and cannot be changed lightly.
+    issuer: Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^/\s?#]$")]
+    master_key: SecretStr  # hex of 32 bytes; wraps the signing key in the database
+    bootstrap_platform_key: SecretStr | None = None
+    bootstrap_planes: tuple[BootstrapPlane, ...] = ()
+
+    # DESIGN section 6: 15 minutes at most.
+    access_token_seconds: Annotated[int, Field(ge=2, le=900)] = 900
+    enrolment_token_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
+    # A beacon proves what time it is: a plane cut off counts its offline time from the last one.
+    beacon_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
+    # Below the idle time-outs of common proxies (60 s and 30 s).
+    heartbeat_interval_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
+    # Planes poll every 30 s at least: three times that, and a replica is gone.
+    replica_live_seconds: Annotated[int, Field(ge=1, le=3600)] = 90
+    max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
+    graceful_shutdown_seconds: Annotated[int, Field(ge=1, le=300)] = 10
+    # "development" lets org issuers be fetched over plain http from other hosts than this one.
+    mode: Literal["production", "development"] = "production"
+    log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+
+    @field_validator("master_key")
+    @classmethod
+    def _is_a_key(cls, value: SecretStr) -> SecretStr:
+        LocalKeyProvider.from_hex(value.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _platform_key_has_the_form(self) -> Self:
+        key = self.bootstrap_platform_key
+        if key is not None and not _is_platform_key(key.get_secret_value()):
+            raise ValueError(
+                f"bootstrap_platform_key begins with {API_KEY_PREFIX} and has at least 40 characters"
+            )
+        return self
+
+
+class MigrationSettings(ServiceSettings):
+    """What `migrate` needs: the owner's DSN, which the running service never has."""
+
+    owner_dsn: SecretStr
+    database: DatabaseSettings  # for the context key that is installed
+
+
+class RolePasswordSettings(BaseModel):
+    """Passwords that the bootstrap gives to the roles: TENANTPLANE_ROLE_PASSWORDS__OWNER, …"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    owner: SecretStr
+    app: SecretStr
+    system: SecretStr
+    backup: SecretStr
+
+
+class BootstrapSettings(ServiceSettings):
+    """What `bootstrap` needs: an administrator's DSN, and what it is to set up."""
+
+    admin_dsn: SecretStr
+    role_passwords: RolePasswordSettings
+    database: DatabaseSettings
+
+
+def _is_platform_key(text: str) -> bool:
+    return text.startswith(API_KEY_PREFIX) and len(text) >= 40

@@ -1,0 +1,125 @@
+"""The data plane put together: which part gets which other. No decision is made here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import LiteralString
+
+from tenantplane.core.db.pool import Database
+from tenantplane.core.identity.jwks import JwksCache
+from tenantplane.core.identity.verifier import TokenVerifier
+from tenantplane.core.keys.local import LocalKeyProvider
+from tenantplane.core.valkey.client import AdmissionStore
+from tenantplane.dataplane.api.audit_records import audit_record_routes
+from tenantplane.dataplane.api.openai import OpenAIApi
+from tenantplane.dataplane.api.spend import spend_routes
+from tenantplane.dataplane.api.tenant_api import PREFIX, tenant_api
+from tenantplane.dataplane.gate.asgi import Application, Gate
+from tenantplane.dataplane.gate.entitlements import Entitlements
+from tenantplane.dataplane.gate.identity import Identity, PlaneProfile
+from tenantplane.dataplane.gate.readiness import ReadinessProbe
+from tenantplane.dataplane.gate.trust import TrustedKeys
+from tenantplane.dataplane.ledger.meter import Meter
+from tenantplane.dataplane.ledger.shipper import Shipper
+from tenantplane.dataplane.ledger.sweeper import Sweeper
+from tenantplane.dataplane.models.providers import Providers
+from tenantplane.dataplane.peering.peer import Peer
+from tenantplane.dataplane.settings import DataPlaneSettings
+from tenantplane.dataplane.worker import Worker
+
+# No org: readiness enters a tenant as requests do, and finds none of its rows.
+_PROBE_ORG = "readiness-probe"
+_PROBE_CONTEXT: LiteralString = "SELECT tp.current_org() AS org_id"
+
+
+class DataPlane:
+    """One replica. `gate` is the ASGI application, to be served between `open` and `close`."""
+
+    def __init__(self, settings: DataPlaneSettings) -> None:
+        provider = LocalKeyProvider(settings.master_key_bytes())
+        self._database = Database(settings.database, name="data")
+        self._store = AdmissionStore(settings.valkey)
+        self._jwks = JwksCache()
+        self._providers = Providers(settings.providers)
+        self._meter = Meter(self._database, self._store, provider)
+        now = self._database.clock.now
+        profile = PlaneProfile(settings.plane)
+        entitlements = Entitlements(now)
+        keys = TrustedKeys(cool_down_seconds=settings.peering.keys_cool_down_seconds)
+        self._peer = Peer(settings, self._database, provider, profile, entitlements, keys)
+        self._worker = self._jobs(settings, entitlements)
+        verifier = TokenVerifier(self._jwks, now=self._database.clock.unix)
+        self.gate = Gate(
+            Identity(profile, entitlements, keys, verifier, now),
+            self._routes(),
+            ReadinessProbe(
+                {"postgres": self._probe_postgres, "valkey": self._probe_valkey},
+                entitlements,
+                self._notes,
+            ),
+            body_limit_bytes=settings.body_limit_bytes,
+        )
+        self._opened = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Connects the stores, restores what was signed, and starts the background tasks. The
+        control plane may be away: then readiness says so until it has spoken once.
+
+        Raises ConfigurationRefused and DependencyUnavailable; nothing stays open then.
+        """
+        async with AsyncExitStack() as opening:
+            opening.push_async_callback(self._jwks.aclose)
+            opening.push_async_callback(self._peer.close)
+            opening.push_async_callback(self._database.close)
+            await self._database.open()
+            opening.push_async_callback(self._store.close)
+            await self._store.open()
+            opening.push_async_callback(self._providers.close)
+            await self._providers.open()
+            opening.push_async_callback(self._meter.close)
+            await self._meter.start()
+            await self._peer.restore()
+            opening.push_async_callback(self._worker.stop)
+            self._worker.start()
+            self._opened = opening.pop_all()
+
+    async def close(self) -> None:
+        """Ends tasks and connections in the reverse order. To be called when no request runs."""
+        await self._opened.aclose()
+
+    def _jobs(self, settings: DataPlaneSettings, entitlements: Entitlements) -> Worker:
+        sweeper = Sweeper(self._meter, entitlements.roots)
+        shipper = Shipper(self._database, self._peer.uplink)
+        return Worker(
+            {
+                "peering": self._peer.run,
+                "sweeper": partial(sweeper.run, settings.sweep_seconds),
+                "shipper": partial(shipper.run, settings.ship_seconds),
+            }
+        )
+
+    def _routes(self) -> tuple[tuple[str, Application], ...]:
+        openai = OpenAIApi(meter=self._meter, providers=self._providers, database=self._database)
+        tenant = tenant_api(
+            (spend_routes(self._meter), audit_record_routes(self._database, self._meter.keys))
+        )
+        return (("/v1/", openai), (PREFIX, tenant))
+
+    async def _probe_postgres(self) -> None:
+        async with self._database.tenant_tx(_PROBE_ORG) as cursor:
+            await cursor.execute(_PROBE_CONTEXT)
+
+    async def _probe_valkey(self) -> None:
+        # Whatever it answers, the library has run: an epoch that was lost heals with a request.
+        await self._store.expired(_PROBE_ORG, epoch=1, limit=1)
+
+    def _notes(self) -> Mapping[str, str]:
+        notes = {
+            f"task:{name}": state.trouble or "running"
+            for name, state in self._worker.states.items()
+        }
+        if self._peer.sync.diverged:
+            notes["versions"] = "differ from the control plane's beacon"
+        return notes

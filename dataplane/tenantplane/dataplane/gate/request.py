@@ -1,0 +1,39 @@
+"""What the gate hands inward with each request."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.tenancy import TenantContext
+
+STATE_KEY = "tenant"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTenant:
+    """The verified caller and the snapshot its request is served by, from start to end.
+
+    The snapshot is the one that was in force when the request came: a request never sees half of
+    an old and half of a new entitlement.
+    """
+
+    context: TenantContext
+    snapshot: Snapshot
+
+
+def place_tenant(scope: MutableMapping[str, Any], tenant: RequestTenant) -> None:
+    scope.setdefault("state", {})[STATE_KEY] = tenant
+
+
+def request_tenant(scope: MutableMapping[str, Any]) -> RequestTenant:
+    """The tenant of an ASGI scope. Raises LookupError where the gate has not passed it.
+
+    That is a fault of wiring, never of the caller: nothing behind the gate is served without it.
+    """
+    state = scope.get("state", {})
+    if STATE_KEY not in state:
+        raise LookupError("the gate has not set a tenant on this request")
+    return cast("RequestTenant", state[STATE_KEY])

@@ -1,0 +1,159 @@
+"""How a call ends: its outcome and audit record in one commit, then the settlement of its hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from tenantplane.core.apis.events import CallKind
+from tenantplane.core.apis.events import Stage as EventStage
+from tenantplane.core.audit.record import AuditRecord, Status, seal
+from tenantplane.core.db.clock import DatabaseClock
+from tenantplane.core.errors import DependencyUnavailable, NotFound
+from tenantplane.core.keys.envelope import associated_data
+from tenantplane.core.valkey.requests import Stage
+from tenantplane.dataplane.ledger.calls import Receipt, Usage
+from tenantplane.dataplane.ledger.epoch import FencedStore
+from tenantplane.dataplane.ledger.journal import Journal
+from tenantplane.dataplane.ledger.keys import DataKeys
+from tenantplane.dataplane.ledger.rows import OutcomeAnswer, OutcomeRow, OutcomeStatus
+
+_log = logging.getLogger(__name__)
+
+_REQUEST_PURPOSE = "intent_request"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call as its intent knows it."""
+
+    org_id: str
+    intent_id: UUID
+    root_org_id: str
+    user_id: str
+    run_id: UUID
+    call_no: int
+    thread_id: str | None
+    kind: CallKind
+    resource: str
+
+    @property
+    def hold_id(self) -> str:
+        return str(self.intent_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What came of a call. `event_id` makes its commit repeatable."""
+
+    event_id: UUID
+    record_id: UUID
+    status: Status
+    usage: Usage
+    request: JsonValue
+    response: JsonValue
+
+    @property
+    def stage(self) -> EventStage:
+        return "estimated" if self.usage.estimated else "actual"
+
+
+class Closer:
+    """Closes calls, for the process that made them and for the sweeper alike."""
+
+    def __init__(
+        self, clock: DatabaseClock, journal: Journal, store: FencedStore, keys: DataKeys
+    ) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._store = store
+        self._keys = keys
+
+    async def close(self, call: Call, ending: Ending) -> Receipt:
+        """The receipt of the outcome that stands, once it is durable; settles its hold.
+
+        Raises DependencyUnavailable (not durable: the sweeper will estimate the call), NotFound
+        (there is no such intent).
+        """
+        answer = await self._journal.conclude(await self._outcome(call, ending))
+        if answer.status in (OutcomeStatus.OK, OutcomeStatus.DUPLICATE):
+            await self._settle(call, ending)
+        elif answer.status is not OutcomeStatus.FINAL:  # whoever wrote the final one settles it
+            raise _refused(call, answer)
+        return Receipt(answer.record_id, answer.event_id, answer.cost_nanousd)
+
+    async def encrypt_request(self, org_id: str, intent_id: UUID, request: JsonValue) -> bytes:
+        """Raises DependencyUnavailable (keys)."""
+        key = await self._keys.of(org_id)
+        return key.encrypt(json.dumps(request).encode(), _request_bound(org_id, intent_id))
+
+    async def decrypt_request(self, org_id: str, intent_id: UUID, ciphertext: bytes) -> JsonValue:
+        """Raises DependencyUnavailable (keys), Forbidden (`ciphertext_refused`)."""
+        key = await self._keys.of(org_id)
+        request: JsonValue = json.loads(key.decrypt(ciphertext, _request_bound(org_id, intent_id)))
+        return request
+
+    async def _outcome(self, call: Call, ending: Ending) -> OutcomeRow:
+        occurred_at = self._clock.now()
+        record = AuditRecord(
+            record_id=ending.record_id,
+            org_id=call.org_id,
+            user_id=call.user_id,
+            run_id=call.run_id,
+            thread_id=call.thread_id,
+            call_no=call.call_no,
+            kind=call.kind,
+            resource=call.resource,
+            occurred_at=occurred_at,
+            status=ending.status,
+            request=ending.request,
+            response=ending.response,
+        )
+        sealed = seal(record, await self._keys.of(call.org_id))
+        return OutcomeRow(
+            org_id=call.org_id,
+            intent_id=call.intent_id,
+            stage=ending.stage,
+            event_id=ending.event_id,
+            record_id=ending.record_id,
+            input_tokens=ending.usage.input_tokens,
+            output_tokens=ending.usage.output_tokens,
+            cost_nanousd=ending.usage.cost_nanousd,
+            occurred_at=occurred_at,
+            ciphertext=sealed.ciphertext,
+            entry=sealed.entry,
+        )
+
+    async def _settle(self, call: Call, ending: Ending) -> None:
+        usage = ending.usage
+        try:
+            await self._store.settle(
+                call.root_org_id,
+                call.hold_id,
+                Stage(ending.stage),
+                usage.cost_nanousd,
+                # A mere estimate knows no tokens: what was estimated at admission stands.
+                usage.input_tokens + usage.output_tokens if ending.stage == "actual" else None,
+            )
+        except DependencyUnavailable as gone:
+            # Postgres has it: the sweeper, or the next install, brings it to Valkey. Until then the
+            # hold counts, which is never too little.
+            _log.warning("call %s is not settled in Valkey yet: %s", call.intent_id, gone.detail)
+
+
+def _request_bound(org_id: str, intent_id: UUID) -> bytes:
+    return associated_data(_REQUEST_PURPOSE, org_id, str(intent_id))
+
+
+def _refused(call: Call, answer: OutcomeAnswer) -> NotFound | DependencyUnavailable:
+    if answer.status is OutcomeStatus.UNKNOWN:
+        return NotFound(f"There is no intent {call.intent_id} of {call.org_id!r}.")
+    return DependencyUnavailable(
+        f"Postgres refuses this plane's proof for {call.org_id!r}.",
+        hint="Install the context key that the plane's settings name.",
+        retry_after_seconds=5,
+    )

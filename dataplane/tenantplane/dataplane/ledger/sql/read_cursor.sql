@@ -1,0 +1,1 @@
+SELECT xid::text, id FROM dataplane.ship_cursor WHERE stream = %(stream)s

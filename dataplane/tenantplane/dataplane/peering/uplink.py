@@ -1,0 +1,33 @@
+"""The way up for what the ledger ships: usage events and audit commitments."""
+
+from __future__ import annotations
+
+from tenantplane.core.apis.events import AuditBatch, BatchAck, UsageBatch
+from tenantplane.core.errors import DependencyUnavailable
+from tenantplane.dataplane.peering.session import PlaneSession
+
+
+class ControlPlaneUplink:
+    """The shipper's Uplink over HTTPS. Before the enrolment it answers DependencyUnavailable: the
+    rows wait in Postgres, and the shipper's cursor with them."""
+
+    def __init__(self) -> None:
+        self._session: PlaneSession | None = None
+
+    def connect(self, session: PlaneSession) -> None:
+        self._session = session
+
+    async def send_usage(self, batch: UsageBatch) -> BatchAck:
+        return await self._connected().send_usage(batch)
+
+    async def send_audit(self, batch: AuditBatch) -> BatchAck:
+        return await self._connected().send_audit(batch)
+
+    def _connected(self) -> PlaneSession:
+        if self._session is None:
+            raise DependencyUnavailable(
+                "This plane has not enrolled at its control plane yet.",
+                code="plane_not_enrolled",
+                retry_after_seconds=2,
+            )
+        return self._session

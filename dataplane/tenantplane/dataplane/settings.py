@@ -1,0 +1,94 @@
+"""What a data plane's process reads from its environment (TENANTPLANE_…)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from tenantplane.core.apis.common import Name
+from tenantplane.core.db.settings import DatabaseSettings
+from tenantplane.core.settings import ServiceSettings
+from tenantplane.core.valkey.settings import ValkeySettings
+from tenantplane.dataplane.models.providers import ProviderSettings
+
+_HEX_KEY = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", max_length=500)]
+
+
+class PeeringSettings(BaseModel):
+    """How the plane follows its control plane. Tests scale these down."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # Well under the 60 s in which a suspension must arrive where the stream is down (R16).
+    poll_seconds: float = Field(default=30, gt=0, le=60)
+    timeout_seconds: float = Field(default=10, gt=0, le=60)
+    # The control plane sends a beacon every 15 s: three missed mean a dead connection.
+    stream_silence_seconds: float = Field(default=45, gt=0, le=300)
+    # Unknown kids fetch the control plane's keys at most this often (F6).
+    keys_cool_down_seconds: float = Field(default=10, gt=0, le=3600)
+    # A key that was withdrawn dies here at the latest.
+    keys_refresh_seconds: float = Field(default=300, gt=0, le=3600)
+    longest_pause_seconds: float = Field(default=15, gt=0, le=60)
+
+
+class DataPlaneSettings(ServiceSettings):
+    """Root of the data plane's settings."""
+
+    database: DatabaseSettings
+    valkey: ValkeySettings
+    master_key: SecretStr  # hex of 32 bytes; wraps the plane's key and the orgs' data keys
+    control_plane_url: HttpUrl
+    plane: Name
+    enrolment_token: SecretStr | None = None  # needed until the plane has enrolled once
+    providers: dict[Name, ProviderSettings] = Field(default_factory=dict)
+    # Names this process in the control plane's list of replicas that applied a change.
+    replica: str = Field(
+        default_factory=lambda: secrets.token_hex(8), pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$"
+    )
+    peering: PeeringSettings = Field(default_factory=PeeringSettings)
+    sweep_seconds: float = Field(default=5, gt=0, le=3600)
+    ship_seconds: float = Field(default=1, gt=0, le=3600)
+    body_limit_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    # Longest drain of running requests at SIGTERM; what is left then is cut and swept.
+    drain_seconds: int = Field(default=30, ge=0, le=3600)
+    log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @field_validator("master_key")
+    @classmethod
+    def _is_32_bytes(cls, value: SecretStr) -> SecretStr:
+        if not _HEX_KEY.fullmatch(value.get_secret_value()):
+            raise ValueError("must be 64 hexadecimal digits (32 random bytes)")
+        return value
+
+    def master_key_bytes(self) -> bytes:
+        return bytes.fromhex(self.master_key.get_secret_value())
+
+
+class MigrationSettings(ServiceSettings):
+    """What `migrate` reads: the owner's DSN, which the running service never has."""
+
+    owner_dsn: SecretStr
+    database: DatabaseSettings  # for the context key that is installed
+
+
+class RolePasswordSettings(BaseModel):
+    """Passwords that the bootstrap gives to the roles: TENANTPLANE_ROLE_PASSWORDS__OWNER, …"""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    owner: SecretStr
+    app: SecretStr
+    system: SecretStr
+    backup: SecretStr
+
+
+class BootstrapSettings(ServiceSettings):
+    """What `bootstrap` reads: an administrator's DSN, and what it is to set up."""
+
+    admin_dsn: SecretStr
+    role_passwords: RolePasswordSettings
+    database: DatabaseSettings
