@@ -43,7 +43,7 @@ async def run(release: Release, examples: Path, kubeconfig: Path | None, image: 
         with steps.step(f"kubectl apply -f {examples}"):
             release.kubectl("apply", "-f", str(examples))
         with steps.step("tenants Ready"):
-            release.kubectl("wait", "tenant", "--all", "--for=condition=Ready", "--timeout=60s")
+            release.kubectl("wait", "-f", str(examples), "--for=condition=Ready", "--timeout=60s")
         async with AsyncExitStack() as stack:
             with steps.step("an API key for each tenant"):
                 tenants = await _keyed(release, stack)

@@ -7,14 +7,13 @@ import asyncio
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from tenantplane.controlplane.settings import (
-    BootstrapSettings,
-    ControlPlaneSettings,
-    MigrationSettings,
-)
+from tenantplane.controlplane.settings import ControlPlaneSettings
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.core.telemetry.logging import configure
+
+MIGRATIONS = Path(__file__).parent / "db" / "migrations"
 
 _log = logging.getLogger(__name__)
 
@@ -87,15 +86,15 @@ def _serve(host: str, port: int) -> None:
 
 
 def _migrate() -> None:
-    from tenantplane.controlplane import installation  # noqa: PLC0415
+    from tenantplane.core.db.administration import run_migrations  # noqa: PLC0415
 
-    asyncio.run(installation.migrate_schema(MigrationSettings.from_environment()))
+    asyncio.run(run_migrations(MIGRATIONS))
 
 
 def _bootstrap() -> None:
-    from tenantplane.controlplane import installation  # noqa: PLC0415
+    from tenantplane.core.db.administration import run_bootstrap  # noqa: PLC0415
 
-    asyncio.run(installation.bootstrap(BootstrapSettings.from_environment()))
+    asyncio.run(run_bootstrap("control", MIGRATIONS))
 
 
 if __name__ == "__main__":

@@ -72,31 +72,5 @@ class ControlPlaneSettings(ServiceSettings):
         return self
 
 
-class MigrationSettings(ServiceSettings):
-    """What `migrate` needs: the owner's DSN, which the running service never has."""
-
-    owner_dsn: SecretStr
-    database: DatabaseSettings  # for the context key that is installed
-
-
-class RolePasswordSettings(BaseModel):
-    """Passwords that the bootstrap gives to the roles: TENANTPLANE_ROLE_PASSWORDS__OWNER, …"""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    owner: SecretStr
-    app: SecretStr
-    system: SecretStr
-    backup: SecretStr
-
-
-class BootstrapSettings(ServiceSettings):
-    """What `bootstrap` needs: an administrator's DSN, and what it is to set up."""
-
-    admin_dsn: SecretStr
-    role_passwords: RolePasswordSettings
-    database: DatabaseSettings
-
-
 def _is_platform_key(text: str) -> bool:
     return text.startswith(API_KEY_PREFIX) and len(text) >= 40

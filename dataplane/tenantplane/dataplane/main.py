@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import signal
 import sys
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
-import uvicorn
 import uvloop
 
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.core.telemetry import logging as telemetry
-from tenantplane.dataplane.app import DataPlane
 from tenantplane.dataplane.settings import DataPlaneSettings
 
 SERVICE = "dataplane"
+MIGRATIONS = Path(__file__).parent / "db" / "migrations"
 
 _log = logging.getLogger(__name__)
 
@@ -47,65 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Server(uvicorn.Server):
-    """uvicorn raises a signal once more when it has drained: with its default action, that would
-    end the process before the background tasks have ended. So the signals are `serve`'s."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-async def serve(settings: DataPlaneSettings, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT: then no new connections, running requests are drained for
-    `drain_seconds`, and only then the background tasks end.
-
-    Raises ConfigurationRefused and DependencyUnavailable where it cannot start.
-    """
-    plane = DataPlane(settings)
-    server = _Server(
-        uvicorn.Config(
-            plane.gate,
-            host=host,
-            port=port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            # Longer than the 60 s of common load balancers: who closes first, loses no request.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=settings.drain_seconds,
-        )
-    )
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
-    await plane.open()
-    try:
-        await server.serve()
-    finally:
-        await plane.close()
+# Each command imports what it needs: LangGraph takes seconds, Alembic half a second.
 
 
 async def _serve(chosen: argparse.Namespace) -> None:
+    from tenantplane.dataplane.server import serve  # noqa: PLC0415
+
     settings = DataPlaneSettings.from_environment()
     telemetry.configure(SERVICE, settings.log_level)
     await serve(settings, chosen.host, chosen.port)
 
 
 async def _migrate(_: argparse.Namespace) -> None:
-    # Alembic and SQLAlchemy take as long to import as half of the service: not for `serve`.
-    from tenantplane.dataplane.db.provisioning import run_migrations  # noqa: PLC0415
+    from tenantplane.core.db.administration import run_migrations  # noqa: PLC0415
 
-    await run_migrations()
+    await run_migrations(MIGRATIONS)
 
 
 async def _bootstrap(_: argparse.Namespace) -> None:
-    from tenantplane.dataplane.db.provisioning import run_bootstrap  # noqa: PLC0415
+    from tenantplane.core.db.administration import run_bootstrap  # noqa: PLC0415
 
-    await run_bootstrap()
+    await run_bootstrap("data", MIGRATIONS)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -66,29 +66,3 @@ class DataPlaneSettings(ServiceSettings):
 
     def master_key_bytes(self) -> bytes:
         return bytes.fromhex(self.master_key.get_secret_value())
-
-
-class MigrationSettings(ServiceSettings):
-    """What `migrate` reads: the owner's DSN, which the running service never has."""
-
-    owner_dsn: SecretStr
-    database: DatabaseSettings  # for the context key that is installed
-
-
-class RolePasswordSettings(BaseModel):
-    """Passwords that the bootstrap gives to the roles: TENANTPLANE_ROLE_PASSWORDS__OWNER, …"""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    owner: SecretStr
-    app: SecretStr
-    system: SecretStr
-    backup: SecretStr
-
-
-class BootstrapSettings(ServiceSettings):
-    """What `bootstrap` reads: an administrator's DSN, and what it is to set up."""
-
-    admin_dsn: SecretStr
-    role_passwords: RolePasswordSettings
-    database: DatabaseSettings

@@ -19,6 +19,8 @@ from tenantplane.operator.settings import OperatorSettings
 __all__ = ["main", "plans", "tenants"]  # importing the handlers registers them with kopf
 
 FINALIZER = "tenantplane.io/registry"
+# A line per call, per timer and per probe says nothing that the events do not.
+_CHATTY = ("httpx2", "kopf.objects", "kopf.activities", "aiohttp.access")
 
 
 @kopf.on.startup()
@@ -72,6 +74,8 @@ def main() -> None:
     except TenantplaneError as error:
         sys.exit(str(error))
     kopf.configure(log_format=kopf.LogFormat.JSON)
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # One replica, fenced by the registry's uid and generation; peering would need its own CRD.
     kopf.run(clusterwide=True, standalone=True, liveness_endpoint=arguments.liveness)
 

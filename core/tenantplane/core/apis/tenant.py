@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, model_validator
 from tenantplane.core.apis.common import Model, Name, OrgId
 from tenantplane.core.apis.limits import Limits
 
-
 # Read once: the walk over the zone files takes milliseconds, and every view is validated.
 _TIME_ZONES = available_timezones()
 

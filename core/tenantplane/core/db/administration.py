@@ -1,24 +1,36 @@
-"""What an administrator's command does to a plane's database: `bootstrap` and `migrate`.
+"""The commands that set up a plane's database, run by administrators and never by a service.
 
-Both planes' commands are this; they differ in the kind of database and the folder of migrations.
+Both planes' `bootstrap` and `migrate` are these; they differ in the kind of database and in the
+folder of migrations. The Helm hook's Job and the embedded default run `bootstrap`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
-from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from tenantplane.core.db.bootstrap import DatabaseKind, RolePasswords, bootstrap
+from tenantplane.core.db.bootstrap import DatabaseKind, RolePasswords
 from tenantplane.core.db.context_keys import install_context_key
 from tenantplane.core.db.migrate import migrate
+from tenantplane.core.db.provision import ContextKey, provision
+from tenantplane.core.db.settings import DatabaseSettings
 from tenantplane.core.settings import ServiceSettings
+
+_log = logging.getLogger(__name__)
+
+
+class MigrationSettings(ServiceSettings):
+    """What `migrate` reads: the owner's DSN, which the running service never has."""
+
+    owner_dsn: SecretStr
+    database: DatabaseSettings  # for the context key that is installed
 
 
 class RolePasswordSettings(BaseModel):
-    """TENANTPLANE_ROLE_PASSWORDS__OWNER and so on."""
+    """Passwords that the bootstrap gives to the roles: TENANTPLANE_ROLE_PASSWORDS__OWNER, …"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,54 +39,52 @@ class RolePasswordSettings(BaseModel):
     system: SecretStr
     backup: SecretStr
 
+    def revealed(self) -> RolePasswords:
+        return RolePasswords(
+            owner=self.owner.get_secret_value(),
+            app=self.app.get_secret_value(),
+            system=self.system.get_secret_value(),
+            backup=self.backup.get_secret_value(),
+        )
 
-class ContextKeySettings(BaseModel):
-    """The two fields of the service's own TENANTPLANE_DATABASE__… that the database must know."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    context_key_id: str
-    context_key: SecretStr
-
-
-class AdministrationSettings(ServiceSettings):
-    """`admin_dsn` is a superuser's on any database of the server; used by no running service."""
+class BootstrapSettings(ServiceSettings):
+    """What `bootstrap` reads: an administrator's DSN, and what it is to set up."""
 
     admin_dsn: SecretStr
     role_passwords: RolePasswordSettings
-    database: ContextKeySettings
+    database: DatabaseSettings
 
 
-async def prepare(
-    settings: AdministrationSettings, kind: DatabaseKind, migrations: Path
-) -> list[str]:
-    """Database, roles, revokes, migrations and context key; idempotent, safe to run twice at once.
+async def run_migrations(migrations: Path) -> None:
+    """Applies what is missing, as owner, and installs the context key; idempotent.
 
-    Returns lines that say what was done and what this server did not let it revoke.
+    Raises ConfigurationRefused, Conflict (the key's name is another key's), DependencyUnavailable.
     """
-    admin_dsn = settings.admin_dsn.get_secret_value()
-    passwords = settings.role_passwords
-    made = await bootstrap(
-        admin_dsn,
-        kind,
-        RolePasswords(
-            owner=passwords.owner.get_secret_value(),
-            app=passwords.app.get_secret_value(),
-            system=passwords.system.get_secret_value(),
-            backup=passwords.backup.get_secret_value(),
-        ),
-    )
-    owner_dsn = make_conninfo(
-        admin_dsn,
-        dbname=made.dbname,
-        user=made.role("owner"),
-        password=passwords.owner.get_secret_value(),
-    )
+    settings = MigrationSettings.from_environment()
+    owner_dsn, key = settings.owner_dsn.get_secret_value(), settings.database
     applied = await asyncio.to_thread(migrate, owner_dsn, migrations)
-    await install_context_key(
-        owner_dsn,
-        settings.database.context_key_id,
-        bytes.fromhex(settings.database.context_key.get_secret_value()),
+    await install_context_key(owner_dsn, key.context_key_id, key.context_key_bytes())
+    _say(applied)
+
+
+async def run_bootstrap(kind: DatabaseKind, migrations: Path) -> None:
+    """Makes database and roles as administrator, then does what `run_migrations` does.
+
+    Raises like `run_migrations`.
+    """
+    settings = BootstrapSettings.from_environment()
+    made = await provision(
+        settings.admin_dsn.get_secret_value(),
+        kind,
+        migrations,
+        settings.role_passwords.revealed(),
+        ContextKey(settings.database.context_key_id, settings.database.context_key_bytes()),
     )
-    done = [f"applied {name}" for name in applied] or ["schema is up to date"]
-    return [f"database {made.dbname}", *done, *(f"degraded: {item}" for item in made.degraded)]
+    for subject in made.bootstrapped.degraded:
+        _log.warning("this server does not allow to revoke: %s", subject)
+    _say(list(made.applied))
+
+
+def _say(applied: list[str]) -> None:
+    _log.info("migrations applied: %s", ", ".join(applied) or "none were missing")

@@ -41,7 +41,11 @@ async def delete(body: kopf.Body, memo: Any, retry: int, **_: Any) -> None:
     """A plan in use stays, and its condition says which tenants to move first."""
     reconciler: Reconciler = memo.reconciler
     try:
-        await reconciler.registry.delete_plan(str(body.metadata["name"]), writer=writer_of(body))
+        await reconciler.registry.delete_plan(
+            str(body.metadata["name"]),
+            writer=writer_of(body),
+            generation=int(body.metadata["generation"]),
+        )
     except NotFound:
         return
     except TenantplaneError as error:

@@ -53,7 +53,10 @@ async def delete(body: kopf.Body, memo: Any, retry: int, **_: Any) -> None:
     policy = str(body.spec.get("deletionPolicy", "Retain"))
     try:
         await reconciler.registry.delete_tenant(
-            str(body.metadata["name"]), policy=policy, writer=writer_of(body)
+            str(body.metadata["name"]),
+            policy=policy,
+            writer=writer_of(body),
+            generation=int(body.metadata["generation"]),
         )
     except NotFound:
         return
