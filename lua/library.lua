@@ -32,18 +32,3 @@ function clock.ms()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
-
--- The keys of one root, in the order in which keys.py declares them: five fixed ones, then that of
--- the hold (install: of each hold).
-local FIXED_KEYS = 5
-
-local function named_keys(list)
-  return {
-    money = list[1],
-    deadlines = list[2],
-    periods = list[3],
-    windows = list[4],
-    idle = list[5],
-    hold = list[6],
-  }
-end

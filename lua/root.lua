@@ -3,6 +3,33 @@
 
 local root = {}
 
+-- The keys of one root in one epoch, in the order in which keys.py declares them: these, then that
+-- of the hold (install: of each hold).
+local KINDS = {'money', 'deadlines', 'periods', 'windows', 'idle'}
+local FIXED_KEYS = #KINDS
+local FIRST_KEY = '^(tp:{[a-z0-9-]+}:)money(:%d+)$'
+local HOLD_KEY = '^(tp:{[a-z0-9-]+}:)hold:[%w_-]+(:%d+)$'
+
+-- Ends the call where the keys are not of one root: one tree's money would count for another's.
+-- Redis Cluster refuses that only where the two happen to lie in different slots.
+local function named_keys(list)
+  local prefix, suffix = string.match(list[1] or '', FIRST_KEY)
+  local keys = {hold = list[FIXED_KEYS + 1]}
+  for index, kind in ipairs(KINDS) do
+    keys[kind] = list[index]
+    if not prefix or list[index] ~= prefix .. kind .. suffix then
+      arguments.reject('keys[' .. (index - 1) .. '] must be the key "' .. kind .. '" of the one root')
+    end
+  end
+  for index = FIXED_KEYS + 1, #list do
+    local of_root, of_epoch = string.match(list[index], HOLD_KEY)
+    if of_root ~= prefix or of_epoch ~= suffix then
+      arguments.reject('keys[' .. (index - 1) .. '] must be the key of a hold of the one root')
+    end
+  end
+  return keys
+end
+
 -- Ends the call unless the epoch is the open one and the root is installed and whole.
 function root.open(keys, wanted_epoch, now)
   epoch.require(wanted_epoch)

@@ -144,8 +144,11 @@ async def test_a_plan_patched_changes_tools_and_suspension_stops_requests(releas
     release.kubectl("wait", "tenant/living", "--for=condition=Ready", "--timeout=30s")
     async with release.registry() as registry:
         key = await registry.create_key("living", ApiKeyRequest(name="e2e", user_id="ada"))
-    with release.port_forward("dataplane") as url:
-        http = httpx2.Client(base_url=url, headers={"authorization": f"Bearer {key.secret}"})
+    headers = {"authorization": f"Bearer {key.secret}"}
+    with (
+        release.port_forward("dataplane") as url,
+        httpx2.Client(base_url=url, headers=headers) as http,
+    ):
 
         def note() -> httpx2.Response:
             return http.post(

@@ -78,6 +78,18 @@ async def changes(
     )
 
 
+@router.delete("/self/replicas/{replica}", status_code=204)
+async def dismiss(
+    services: ServicesDep,
+    claims: PlaneDep,
+    replica: Annotated[str, Path(min_length=1, max_length=100)],
+) -> None:
+    """A replica's goodbye. One that is gone already is no error."""
+    async with services.database.system_tx(jobs.PEERING) as cursor:
+        plane = await enrolled(services, cursor, claims)
+        await services.planes.dismiss(cursor, plane.name, replica)
+
+
 @router.get("/self/stream", response_class=EventStream)
 async def stream(services: ServicesDep, claims: PlaneDep) -> EventStream:
     """Server-sent events `changed` and `beacon`; ends with the token that opened it."""

@@ -77,6 +77,10 @@ async def acknowledge(cursor: Cursor, plane: str, replica: str, applied_before: 
     )
 
 
+async def dismiss_replica(cursor: Cursor, plane: str, replica: str) -> None:
+    await cursor.execute(statements.DISMISS_REPLICA, {"plane": plane, "replica": replica})
+
+
 async def forget_replicas(cursor: Cursor, plane: str, forget_seconds: int) -> None:
     await cursor.execute(
         statements.FORGET_REPLICAS, {"plane": plane, "forget_seconds": forget_seconds}

@@ -131,6 +131,10 @@ class Planes:
         await repository.forget_replicas(cursor, plane, FORGET_REPLICA_SECONDS)
         return await repository.next_beacon(cursor, plane)
 
+    async def dismiss(self, cursor: Cursor, plane: str, replica: str) -> None:
+        """A replica that ends in order says so: what is applied need not wait for it any more."""
+        await repository.dismiss_replica(cursor, plane, replica)
+
     async def next_beacon(self, cursor: Cursor, plane: str) -> int:
         return await repository.next_beacon(cursor, plane)
 

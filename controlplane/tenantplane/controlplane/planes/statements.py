@@ -76,6 +76,9 @@ SELECT %(plane)s, %(replica)s,
   FROM (SELECT %(cursor)s::text::xid8 AS cursor) asked
 ON CONFLICT (plane, replica) DO UPDATE SET cursor = excluded.cursor, seen_at = excluded.seen_at
 """
+DISMISS_REPLICA: Final[LiteralString] = """
+DELETE FROM controlplane.plane_replica WHERE plane = %(plane)s AND replica = %(replica)s
+"""
 FORGET_REPLICAS: Final[LiteralString] = """
 DELETE FROM controlplane.plane_replica
  WHERE plane = %(plane)s AND seen_at < now() - make_interval(secs => %(forget_seconds)s)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from enum import Enum
 from typing import Any
 
 from tenantplane.core.apis.snapshot import ModelGrant
@@ -55,6 +56,27 @@ CHAT_PATH = "/v1/chat/completions"
 MODELS_PATH = "/v1/models"
 
 
+class Route(Enum):
+    """All that is served here, by method and path: the isolation proofs enumerate it."""
+
+    CHAT = ("POST", CHAT_PATH)
+    MODELS = ("GET", MODELS_PATH)
+    MODEL = ("GET", MODELS_PATH + "/{name}")  # the name may contain slashes
+
+    @classmethod
+    def of(cls, method: str, path: str) -> Route:
+        """Raises NotFound."""
+        if method == "GET" and path.startswith(MODELS_PATH + "/"):
+            return cls.MODEL
+        for route in (cls.CHAT, cls.MODELS):
+            if route.value == (method, path):
+                return route
+        raise NotFound(
+            f"There is no {method} {path} here.",
+            hint=f"Served are POST {CHAT_PATH} and GET {MODELS_PATH}.",
+        )
+
+
 class OpenAIApi:
     """An ASGI application; the gate has set the tenant on each scope."""
 
@@ -72,20 +94,15 @@ class OpenAIApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         tenant = request_tenant(scope)
-        route = scope["method"], scope["path"]
         try:
-            if route == ("POST", CHAT_PATH):
-                await self._chat(scope, tenant, receive, send)
-            elif route == ("GET", MODELS_PATH):
-                models = model_list(tenant.snapshot, tenant.context)
-                await send_json(send, 200, {"object": "list", "data": models}, {})
-            elif scope["method"] == "GET" and scope["path"].startswith(MODELS_PATH + "/"):
-                await send_json(send, 200, _model(tenant, scope["path"]), {})
-            else:
-                raise NotFound(
-                    f"There is no {route[0]} {route[1]} here.",
-                    hint=f"Served are POST {CHAT_PATH} and GET {MODELS_PATH}.",
-                )
+            match Route.of(scope["method"], scope["path"]):
+                case Route.CHAT:
+                    await self._chat(scope, tenant, receive, send)
+                case Route.MODELS:
+                    models = model_list(tenant.snapshot, tenant.context)
+                    await send_json(send, 200, {"object": "list", "data": models}, {})
+                case Route.MODEL:
+                    await send_json(send, 200, _model(tenant, scope["path"]), {})
         except ClientGone:
             return
 

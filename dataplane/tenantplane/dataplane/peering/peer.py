@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 from tenantplane.core.apis.planes import Enrolled
 from tenantplane.core.db.pool import Database
-from tenantplane.core.errors import DependencyUnavailable
+from tenantplane.core.errors import DependencyUnavailable, TenantplaneError
 from tenantplane.core.identity.keyset import KeySet
 from tenantplane.core.keys.envelope import KeyProvider
 from tenantplane.dataplane.gate.entitlements import Entitlements
@@ -17,6 +20,11 @@ from tenantplane.dataplane.peering.store import PlaneStore, require_own
 from tenantplane.dataplane.peering.sync import Sync
 from tenantplane.dataplane.peering.uplink import ControlPlaneUplink
 from tenantplane.dataplane.settings import DataPlaneSettings
+
+# Less than what is left of a pod's grace when its requests are drained.
+_GOODBYE_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class Peer:
@@ -40,6 +48,7 @@ class Peer:
         self._client = ControlPlaneClient(
             settings.control_plane_url, timeout_seconds=settings.peering.timeout_seconds
         )
+        self._session: PlaneSession | None = None
         self.uplink = ControlPlaneUplink()
         self.sync = Sync(
             settings.plane,
@@ -78,10 +87,18 @@ class Peer:
             self._database.clock.unix,
             stream_silence_seconds=self._settings.peering.stream_silence_seconds,
         )
+        self._session = session
         self.uplink.connect(session)
         await self.sync.follow(session)
 
     async def close(self) -> None:
+        """Takes leave of the control plane where it answers in time; it forgets us anyway."""
+        if self._session is not None:
+            try:
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await self._session.leave(self._settings.replica)
+            except (TenantplaneError, TimeoutError) as unheard:
+                _log.warning("the control plane did not hear the goodbye: %s", unheard)
         await self._client.close()
 
     def _believe(self, enrolled: Enrolled) -> None:

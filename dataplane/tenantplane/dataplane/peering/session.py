@@ -63,6 +63,10 @@ class PlaneSession:
         query = {"after": after, "replica": replica, "limit": PAGE}
         return document(await self._call("GET", "/v1/planes/self/changes", params=query), Changes)
 
+    async def leave(self, replica: str) -> None:
+        """Says that this replica ends, so that nobody waits for it to apply what comes."""
+        await self._call("DELETE", f"/v1/planes/self/replicas/{replica}")
+
     async def send_usage(self, batch: UsageBatch) -> BatchAck:
         return await self._send("/v1/planes/self/usage", batch)
 

@@ -120,3 +120,26 @@ async def test_keys_serve_with_the_control_plane_stopped_and_after_a_restart(
         return usage.text.count("assistant-1")
 
     await until(calls, bool, 30)  # nothing that happened meanwhile is lost
+
+
+async def test_a_replica_that_ends_in_order_holds_nobody_back(data_plane: Peers) -> None:
+    """Without its goodbye a change would count as not applied until the replica is forgotten."""
+    plan = await data_plane.control.plan()
+    org_id, _ = await data_plane.tenant(plan)
+    second = data_plane.data.twin()
+    await second.start()
+
+    async def replicas() -> int:
+        planes = (await data_plane.control.http.get("/v1/planes")).json()["items"]
+        return next(int(p["replicas"]) for p in planes if p["name"] == data_plane.data.plane)
+
+    before = await until(replicas, lambda count: count >= 2)
+    assert await second.stop() == 0
+    await second.close()
+    assert await replicas() == before - 1
+    await data_plane.control.put_plan(plan, entitlements={"tools": [], "models": []})
+
+    async def applied() -> bool:
+        return (await data_plane.control.view(org_id)).applied
+
+    assert await until(applied, bool)

@@ -85,7 +85,7 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
 def test_no_secret_is_written_by_any_way_in(stream: io.StringIO, secret: str) -> None:
     log.info("key %s", secret)
     log.info("x", extra={"header": f"Bearer {secret}", "list": [{"v": secret}], secret: 1})
