@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 NAME ?= tenantplane
+E2E_NAME ?= tenantplane-test
 ARGS ?=
 export PYTHONUNBUFFERED := 1
 
@@ -39,7 +40,7 @@ integration: setup ## Tests on the embedded Postgres and Valkey alone
 proofs: setup ## The proof suites (isolation, money); each ends with `proved N cases, V violations`
 	@$(PY) -m pytest tests/proofs $(ARGS)
 e2e: setup ## `make up`'s path with real pods, and tests against it
-	@$(PY) -m pytest tests/e2e --cluster-name $(NAME) $(ARGS)
+	@$(PY) -m pytest tests/e2e --cluster-name $(E2E_NAME) $(ARGS)
 lint: setup ## ruff, mypy --strict, import contracts, generated files
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .

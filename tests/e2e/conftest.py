@@ -13,18 +13,16 @@ from tools.release import Release
 from tools.up import run
 
 EXAMPLES = Path("examples/first")
-# The cluster that `make up` leaves for people to try; any other name is a test's own.
-KEPT = "tenantplane"
 
 
 @pytest.fixture(scope="session")
 def release(pytestconfig: pytest.Config) -> Iterator[Release]:
-    """`make up` under the name of --cluster-name; taken down afterwards unless people use it."""
+    """`make up` under the name of --cluster-name; taken down afterwards unless --keep-cluster."""
     name = str(pytestconfig.getoption("--cluster-name"))
     made = Release(name)
     try:
         assert asyncio.run(run(made, EXAMPLES, None, None)) == 0
         yield made
     finally:
-        if name != KEPT:
+        if not pytestconfig.getoption("--keep-cluster"):
             provider.down(name)

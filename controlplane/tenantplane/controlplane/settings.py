@@ -18,10 +18,11 @@ class BootstrapPlane(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Name
-    region: Name = "local"
+    name: Name  # the data plane's TENANTPLANE_PLANE
+    region: Name = "local"  # tenants of this region are placed on it
+    # Base URL at which tenants reach the plane.
     endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=500)]
-    enrolment_token: SecretStr
+    enrolment_token: SecretStr  # at least 32 characters; the data plane's own setting
 
     @field_validator("enrolment_token")
     @classmethod
@@ -38,22 +39,28 @@ class ControlPlaneSettings(ServiceSettings):
     # The URL that planes and users reach; it is the `iss` of tokens and cannot be changed lightly.
     issuer: Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^/\s?#]$")]
     master_key: SecretStr  # hex of 32 bytes; wraps the signing key in the database
+    # Key of operator and CLI, put in force at each start: tpk_ and at least 36 more characters.
     bootstrap_platform_key: SecretStr | None = None
+    # Data planes that are registered at the first start.
     bootstrap_planes: tuple[BootstrapPlane, ...] = ()
 
-    # DESIGN section 6: 15 minutes at most.
+    # Life of tokens that /oauth/token makes. 15 minutes at most: a plane takes them unasked till then.
     access_token_seconds: Annotated[int, Field(ge=2, le=900)] = 900
+    # How long an enrolment token that `tenantplane planes create` printed can be used.
     enrolment_token_seconds: Annotated[int, Field(ge=60, le=604_800)] = 86_400
-    # A beacon proves what time it is: a plane cut off counts its offline time from the last one.
+    # How often each plane hears a signed beacon. It proves what time it is: a plane cut off counts its offline time from the last one.
     beacon_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 15.0
-    # Below the idle time-outs of common proxies (60 s and 30 s).
+    # Longest silence on a plane's stream. Below the idle time-outs of common proxies (60 s and 30 s).
     heartbeat_interval_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
-    # Planes poll every 30 s at least: three times that, and a replica is gone.
+    # A replica not heard for so long no longer counts. Planes poll every 30 s at least: three times that, and a replica is gone.
     replica_live_seconds: Annotated[int, Field(ge=1, le=3600)] = 90
+    # Larger requests are refused; a plane ships usage in batches below it.
     max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
+    # Longest wait for running requests at SIGTERM.
     graceful_shutdown_seconds: Annotated[int, Field(ge=1, le=300)] = 10
     # "development" lets org issuers be fetched over plain http from other hosts than this one.
     mode: Literal["production", "development"] = "production"
+    # DEBUG, INFO, WARNING or ERROR.
     log_level: Annotated[str, Field(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
     @field_validator("master_key")

@@ -10,11 +10,11 @@ from tenantplane.core.settings import ServiceSettings
 class OperatorSettings(ServiceSettings):
     """TENANTPLANE_CONTROL_PLANE_URL and TENANTPLANE_PLATFORM_KEY are required."""
 
+    # Base URL of the control plane's API.
     control_plane_url: str
-    platform_key: SecretStr
+    platform_key: SecretStr  # the control plane's TENANTPLANE_BOOTSTRAP_PLATFORM_KEY
     # A handler waits this long for the data plane to apply a change before it asks to be retried:
     # long enough for the usual case, so that one reconcile writes the status once.
     apply_wait_seconds: float = 3.0
-    liveness_port: int = 8080
-    # At once to the API server; kopf has no bound of its own.
+    # Objects that are reconciled at once, and calls at once to the API server; kopf has no bound of its own.
     workers: int = 16

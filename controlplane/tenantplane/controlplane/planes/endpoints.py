@@ -90,7 +90,7 @@ async def dismiss(
         await services.planes.dismiss(cursor, plane.name, replica)
 
 
-@router.get("/self/stream", response_class=EventStream)
+@router.get("/self/stream", response_class=EventStream, status_code=200)
 async def stream(services: ServicesDep, claims: PlaneDep) -> EventStream:
     """Server-sent events `changed` and `beacon`; ends with the token that opened it."""
     async with services.database.system_tx(jobs.PEERING) as cursor:

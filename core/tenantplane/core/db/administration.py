@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 class MigrationSettings(ServiceSettings):
     """What `migrate` reads: the owner's DSN, which the running service never has."""
 
-    owner_dsn: SecretStr
+    owner_dsn: SecretStr  # libpq DSN of the role owner, which migrations run as
     database: DatabaseSettings  # for the context key that is installed
 
 
@@ -34,10 +34,10 @@ class RolePasswordSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    owner: SecretStr
-    app: SecretStr
-    system: SecretStr
-    backup: SecretStr
+    owner: SecretStr  # migrations
+    app: SecretStr  # tenant-scoped work of the service
+    system: SecretStr  # cross-tenant jobs of the service
+    backup: SecretStr  # dumps
 
     def revealed(self) -> RolePasswords:
         return RolePasswords(
@@ -51,7 +51,7 @@ class RolePasswordSettings(BaseModel):
 class BootstrapSettings(ServiceSettings):
     """What `bootstrap` reads: an administrator's DSN, and what it is to set up."""
 
-    admin_dsn: SecretStr
+    admin_dsn: SecretStr  # libpq DSN of an administrator of the server: makes database and roles
     role_passwords: RolePasswordSettings
     database: DatabaseSettings
 

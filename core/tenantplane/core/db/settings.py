@@ -15,16 +15,18 @@ class DatabaseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    app_dsn: SecretStr
-    system_dsn: SecretStr
-    # LISTEN needs a session of its own: behind a transaction-mode pooler, name the server itself.
+    app_dsn: SecretStr  # libpq DSN of the role app: tenant-scoped work, under RLS
+    system_dsn: SecretStr  # libpq DSN of the role system: named cross-tenant jobs
+    # DSN for LISTEN; system_dsn where absent. LISTEN needs a session of its own: behind a transaction-mode pooler, name the server itself.
     listen_dsn: SecretStr | None = None
+    # Name of the key that signs the tenant context; another key needs another name.
     context_key_id: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
-    context_key: SecretStr  # hex of 32 bytes
+    context_key: SecretStr  # hex of 32 bytes, the same that `bootstrap` or `migrate` installed
+    # Sessions that each of the two roles keeps open.
     pool_min: Annotated[int, Field(ge=0, le=100)] = 1
-    # Two cores saturate well below ten busy sessions; more only queue inside Postgres instead.
+    # Sessions at most, for each of the two roles. Two cores saturate well below ten busy sessions; more only queue inside Postgres instead.
     pool_max: Annotated[int, Field(ge=1, le=200)] = 10
-    # Longer than a hiccup of the server, shorter than a client's patience.
+    # How long a request waits for a session before it is 503. Longer than a hiccup of the server, shorter than a client's patience.
     pool_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     prepared_statements: bool = True  # False behind PgBouncer older than 1.21 (transaction mode)
 

@@ -12,8 +12,8 @@ class ValkeySettings(BaseModel):
 
     # redis://:password@host:6379/0, rediss://… or unix://:password@/path/to/socket
     url: SecretStr
-    # Admission stands in every request's way: a store slower than this is as good as absent (503).
+    # Time-out of one command. Admission stands in every request's way: a store slower than this is as good as absent (503).
     timeout_seconds: float = Field(default=1.0, gt=0, le=30)
-    # One command takes some 50 µs of the server's one thread, so more connections would only queue
+    # Connections of one replica. One command takes some 50 µs of the server's one thread, so more connections would only queue
     # there instead of here.
     max_connections: int = Field(default=32, ge=1, le=1000)

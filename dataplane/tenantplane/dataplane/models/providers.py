@@ -44,16 +44,18 @@ class ProviderSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     base_url: HttpUrl  # ends in /v1
-    api_key: SecretStr | None = None
+    api_key: SecretStr | None = None  # sent as a bearer token; none where absent
+    # Upstream model of a plan → the provider's name for it; the same name where absent.
     model_map: dict[str, str] = Field(default_factory=dict)
     # The whole call, streaming included; the hold outlives it.
     timeout_seconds: Annotated[float, Field(gt=0, le=1800)] = 300.0
+    # Until a connection stands.
     connect_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
-    # Between two chunks of a stream, or before the first byte of an answer.
+    # Longest silence between two chunks of a stream, or before the first byte of an answer.
     idle_timeout_seconds: Annotated[float, Field(gt=0, le=1800)] = 120.0
-    # One pool a provider and replica; beyond it calls queue within their time-out.
+    # Calls at once: one pool a provider and replica; beyond it calls queue within their time-out.
     connections: Annotated[int, Field(ge=1, le=10_000)] = 512
-    # OpenAI's reasoning models refuse the old name; some self-hosted servers know only the old one.
+    # Field of the request that bounds the answer. OpenAI's reasoning models refuse the old name; some self-hosted servers know only the old one.
     output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
 
 

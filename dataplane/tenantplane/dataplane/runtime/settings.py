@@ -12,9 +12,9 @@ from tenantplane.dataplane.tools.executor import ToolLimits
 class RuntimeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    # Model calls of one run. LangGraph's own default allows 25 steps; people give up before.
+    # Model calls of one run at most. LangGraph's own default allows 25 steps; people give up before.
     max_model_calls: Annotated[int, Field(ge=1, le=1000)] = 25
-    # More in one answer is a model gone astray; each is still answered, with a refusal.
+    # Tool calls in one answer of the model. More is a model gone astray; each is still answered, with a refusal.
     max_tool_calls_per_answer: Annotated[int, Field(ge=1, le=128)] = 16
     # A run that died frees its thread after this; a live one renews at a third of it.
     thread_claim_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
