@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import sys
 from typing import Any
@@ -32,14 +33,16 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     # Events are ours to write (reconciler.report); kopf's log lines as events would double them.
     settings.posting.enabled = True
     settings.posting.level = logging.CRITICAL
-    settings.execution.max_workers = ours.workers
-    settings.batching.worker_limit = ours.workers
+    # kopf's own limit counts workers that only wait for more events: it would let objects through
+    # sixteen in five seconds. What is bounded is the work: Reconciler.turns.
+    settings.batching.worker_limit = None
     # A watch that the API server silently dropped is opened anew (F53).
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     registry = RegistryClient(ours.control_plane_url, ours.platform_key)
-    memo.reconciler = Reconciler(ours, registry, await StatusWriter.connect())
+    turns = asyncio.Semaphore(ours.reconciles_at_once)
+    memo.reconciler = Reconciler(ours, registry, await StatusWriter.connect(), turns)
 
 
 @kopf.on.cleanup()

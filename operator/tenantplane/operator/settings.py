@@ -16,5 +16,5 @@ class OperatorSettings(ServiceSettings):
     # A handler waits this long for the data plane to apply a change before it asks to be retried:
     # long enough for the usual case, so that one reconcile writes the status once.
     apply_wait_seconds: float = 3.0
-    # Objects that are reconciled at once, and calls at once to the API server; kopf has no bound of its own.
-    workers: int = 16
+    # Reconciles at once; a `kubectl apply` of a thousand tenants must not be a thousand requests.
+    reconciles_at_once: int = 16

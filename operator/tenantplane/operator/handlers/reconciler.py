@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ class Reconciler:
     settings: OperatorSettings
     registry: RegistryClient
     status: StatusWriter
+    turns: asyncio.Semaphore
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def report(self, body: kopf.Body, kind: str, plural: str, verdict: Verdict) -> None:

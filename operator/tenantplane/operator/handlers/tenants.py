@@ -52,12 +52,13 @@ async def delete(body: kopf.Body, memo: Any, retry: int, **_: Any) -> None:
     reconciler: Reconciler = memo.reconciler
     policy = str(body.spec.get("deletionPolicy", "Retain"))
     try:
-        await reconciler.registry.delete_tenant(
-            str(body.metadata["name"]),
-            policy=policy,
-            writer=writer_of(body),
-            generation=int(body.metadata["generation"]),
-        )
+        async with reconciler.turns:
+            await reconciler.registry.delete_tenant(
+                str(body.metadata["name"]),
+                policy=policy,
+                writer=writer_of(body),
+                generation=int(body.metadata["generation"]),
+            )
     except NotFound:
         return
     except TenantplaneError as error:
@@ -70,14 +71,15 @@ async def delete(body: kopf.Body, memo: Any, retry: int, **_: Any) -> None:
 async def _reconcile(body: kopf.Body, reconciler: Reconciler) -> str | None:
     """Returns why to look again soon, or None."""
     try:
-        view = await reconciler.registry.put_tenant(
-            str(body.metadata["name"]),
-            dict(body.spec),
-            writer=writer_of(body),
-            generation=int(body.metadata["generation"]),
-            take_over=takes_over(body),
-        )
-        verdict = tenants.of_view(await _applied(view, reconciler))
+        async with reconciler.turns:
+            view = await reconciler.registry.put_tenant(
+                str(body.metadata["name"]),
+                dict(body.spec),
+                writer=writer_of(body),
+                generation=int(body.metadata["generation"]),
+                take_over=takes_over(body),
+            )
+            verdict = tenants.of_view(await _applied(view, reconciler))
     except TenantplaneError as error:
         verdict = tenants.of_error(error)
     await reconciler.report(body, "Tenant", "tenants", verdict)
