@@ -30,7 +30,7 @@ cluster-up: setup ## A Kubernetes cluster alone
 cluster-down: setup ## Remove that cluster: processes, networks, mounts and folders
 	@$(PY) -m tools.cluster down --name $(NAME) $(ARGS)
 
-.PHONY: test unit integration proofs e2e lint format bench requirements faults crds lock
+.PHONY: test unit integration proofs e2e lint format bench requirements faults crds docs lock
 test: setup lint ## Lint, types, unit, integration and proofs on the embedded servers
 	@$(PY) -m pytest -n 2 --dist loadgroup tests tools --ignore tests/e2e $(ARGS)
 unit: setup ## Pure tests alone, in seconds
@@ -47,6 +47,7 @@ lint: setup ## ruff, mypy --strict, import contracts, generated files
 	@.venv/bin/mypy .
 	@.venv/bin/lint-imports --no-logo
 	@$(PY) -m tenantplane.core.apis.crd --check crds charts/tenantplane-crds/templates
+	@$(PY) -m tools.docs --check
 format: setup ## Let ruff format and mend what it can
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
@@ -58,5 +59,7 @@ faults: setup ## Table of faults, the tests that make each happen, and their las
 	@$(PY) -m tools.evidence faults
 crds: setup ## Write crds/ from the models in core/apis
 	@$(PY) -m tenantplane.core.apis.crd crds charts/tenantplane-crds/templates
+docs: setup ## Write docs/configuration.md from the settings
+	@$(PY) -m tools.docs
 lock: setup ## Resolve the pins anew
 	@tools/lock.sh

@@ -56,8 +56,8 @@ def test_an_applied_tenant_becomes_ready_and_says_so(release: Release) -> None:
     columns = release.kubectl("get", "tenants", "quick").splitlines()
     assert columns[0].split() == ["NAME", "PLAN", "ISOLATION", "PLANE", "READY", "REASON", "AGE"]
     assert columns[1].split()[1:6] == ["starter", "shared", "shared-1", "True", "Serving"]
-    events = release.kubectl("get", "events", "--field-selector", "involvedObject.name=quick")
-    assert "Serving" in events
+    described = release.kubectl("describe", "tenant", "quick")
+    assert "Ready=True: served at" in described.partition("Events:")[2]
     release.kubectl("delete", "tenant", "quick", "--timeout=60s")
 
 

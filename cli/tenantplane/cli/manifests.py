@@ -48,7 +48,7 @@ def read(path: Path) -> list[Manifest]:
             else:
                 faults.extend(found)
     if faults:
-        raise Unprocessable(f"{len(faults)} errors in {path}.", errors=tuple(faults))
+        raise Unprocessable(f"{path} has errors: {len(faults)}.", errors=tuple(faults))
     return _ordered(manifests)
 
 

@@ -30,7 +30,7 @@ class ServiceSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             faults = "; ".join(
-                ENV_PREFIX + NESTED.join(str(part) for part in e["loc"]).upper() + ": " + e["msg"]
+                f"{ENV_PREFIX}{NESTED.join(map(str, e['loc'])).upper()} ({e['msg']})"
                 for e in error.errors(include_input=False, include_url=False)
             )
             raise ConfigurationRefused(

@@ -12,6 +12,8 @@ import kopf
 
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.core.registry import RegistryClient
+from tenantplane.operator.clients import cluster
+from tenantplane.operator.clients.events import EventWriter
 from tenantplane.operator.clients.status import StatusWriter
 from tenantplane.operator.handlers import plans, tenants
 from tenantplane.operator.handlers.reconciler import Reconciler
@@ -30,9 +32,8 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.persistence.finalizer = FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="tenantplane.io")
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="tenantplane.io")
-    # Events are ours to write (reconciler.report); kopf's log lines as events would double them.
-    settings.posting.enabled = True
-    settings.posting.level = logging.CRITICAL
+    # Events are ours to write (clients/events.py); kopf's log lines as events would double them.
+    settings.posting.enabled = False
     # kopf's own limit counts workers that only wait for more events: it would let objects through
     # sixteen in five seconds. What is bounded is the work: Reconciler.turns.
     settings.batching.worker_limit = None
@@ -42,13 +43,16 @@ async def start(settings: kopf.OperatorSettings, memo: Any, **_: Any) -> None:
     settings.watching.connect_timeout = 10
     registry = RegistryClient(ours.control_plane_url, ours.platform_key)
     turns = asyncio.Semaphore(ours.reconciles_at_once)
-    memo.reconciler = Reconciler(ours, registry, await StatusWriter.connect(), turns)
+    memo.cluster = await cluster.connect()
+    memo.reconciler = Reconciler(
+        ours, registry, StatusWriter(memo.cluster), EventWriter(memo.cluster), turns
+    )
 
 
 @kopf.on.cleanup()
 async def stop(memo: Any, **_: Any) -> None:
     await memo.reconciler.registry.close()
-    await memo.reconciler.status.close()
+    await cluster.disconnect(memo.cluster)
 
 
 @kopf.on.probe(id="registry")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
-from kubernetes.aio import client, config
+from kubernetes.aio import client
 from kubernetes.aio.client.exceptions import ApiException
 
 from tenantplane.core.apis.common import API_VERSION, GROUP, VERSION
@@ -13,17 +13,10 @@ FIELD_MANAGER = "tenantplane-operator"
 
 
 class StatusWriter:
-    """One client for the operator's life; `connect` finds the cluster as kubectl would."""
+    """Server-side apply of the status subresource, and of nothing else."""
 
     def __init__(self, api: client.ApiClient) -> None:
-        self._api = api
         self._objects = client.CustomObjectsApi(api)
-
-    @classmethod
-    async def connect(cls) -> Self:
-        """In the cluster by the service account, else by KUBECONFIG."""
-        await config.load_config()  # type: ignore[no-untyped-call]  # the package types its client alone
-        return cls(client.ApiClient())
 
     async def apply(
         self, kind: str, plural: str, name: str, uid: str, status: dict[str, Any]
@@ -52,6 +45,3 @@ class StatusWriter:
         except ApiException as error:
             if error.status not in (404, 409):
                 raise
-
-    async def close(self) -> None:
-        await self._api.close()  # type: ignore[no-untyped-call]

@@ -10,9 +10,11 @@ from typing import Any
 
 import kopf
 
+from tenantplane.core.apis.conditions import ConditionType
 from tenantplane.core.registry import RegistryClient
+from tenantplane.operator.clients.events import Event, EventWriter
 from tenantplane.operator.clients.status import StatusWriter
-from tenantplane.operator.reconcile.conditions import merged, transitions
+from tenantplane.operator.reconcile.conditions import Wanted, merged, transitions
 from tenantplane.operator.reconcile.tenants import Verdict
 from tenantplane.operator.settings import OperatorSettings
 
@@ -29,42 +31,36 @@ class Reconciler:
     settings: OperatorSettings
     registry: RegistryClient
     status: StatusWriter
+    events: EventWriter
     turns: asyncio.Semaphore
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def report(self, body: kopf.Body, kind: str, plural: str, verdict: Verdict) -> None:
-        """Events for what is new, then the status, and no write at all where nothing changed."""
+        """The status and an event for what is new; no write at all where nothing changed."""
         seen = dict(body.status)
         existing = list(seen.get("conditions", ()))
         generation = int(body.metadata.get("generation") or 0)
         wanted: dict[str, Any] = {
-            **{key: seen[key] for key in _FIELDS if key in seen},
+            **seen,  # what this verdict does not speak of stays
             **verdict.fields,
             "observedGeneration": generation,
             "conditions": merged(existing, verdict.conditions, generation, self.clock()),
         }
-        if wanted == {key: seen[key] for key in seen if key in (*_FIELDS, *wanted)}:
+        if wanted == seen:
             return
-        for change in transitions(existing, verdict.conditions):
-            kopf.event(
-                body,
-                type="Normal" if change.status != "False" else "Warning",
-                reason=str(change.reason),
-                message=f"{change.type}={change.status}: {change.message}",
-            )
         name, uid = str(body.metadata["name"]), str(body.metadata["uid"])
         await self.status.apply(kind, plural, name, uid, wanted)
+        for change in transitions(existing, verdict.conditions):
+            if change.type is ConditionType.READY:  # what the others say stands in its message
+                await self.events.write(body, _event(change), self.clock())
 
 
-_FIELDS = (
-    "observedGeneration",
-    "plane",
-    "endpoint",
-    "entitlementsVersion",
-    "tokenEpoch",
-    "tenants",
-    "conditions",
-)
+def _event(change: Wanted) -> Event:
+    return Event(
+        "Warning" if change.status == "False" else "Normal",
+        str(change.reason),
+        f"{change.type}={change.status}: {change.message}",
+    )
 
 
 def writer_of(body: kopf.Body) -> str:
