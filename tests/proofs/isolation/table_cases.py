@@ -1,0 +1,85 @@
+"""What each table of both databases is to a tenant: a new table has its case here, or CI fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from psycopg import sql
+
+WHERE: Final = "tests/proofs/isolation/table_cases.py"
+
+
+@dataclass(frozen=True, slots=True)
+class TableCase:
+    """A table with org_id. Rows of both tenants come from the product's own work; where tenants
+    have none by that way, `made_here` has the owner insert them for orgs of this suite."""
+
+    database: str
+    table: str
+    app_may: str  # as the migrations grant it: a wider grant is a change of this case
+    made_here: bool = False
+
+    def __str__(self) -> str:
+        return self.table
+
+    @property
+    def name(self) -> sql.Identifier:
+        return sql.Identifier(*self.table.split("."))
+
+
+READ_ONLY: Final = "SELECT"
+ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
+
+TENANT_TABLES: Final = (
+    TableCase("control", "controlplane.api_key", READ_ONLY),
+    TableCase("control", "controlplane.audit_commitment", READ_ONLY),
+    TableCase("control", "controlplane.issuer", READ_ONLY),
+    TableCase("control", "controlplane.org", READ_ONLY),
+    TableCase("control", "controlplane.org_entitlement", READ_ONLY),
+    TableCase("control", "controlplane.purged_org", "", made_here=True),
+    TableCase("control", "controlplane.snapshot", READ_ONLY),
+    TableCase("control", "controlplane.usage_event", READ_ONLY),
+    TableCase("data", "dataplane.audit_record", READ_ONLY),
+    TableCase("data", "dataplane.checkpoint", ALL),
+    TableCase("data", "dataplane.checkpoint_write", ALL),
+    TableCase("data", "dataplane.intent", READ_ONLY),
+    TableCase("data", "dataplane.note", "SELECT, INSERT"),
+    TableCase("data", "dataplane.org_key", "SELECT, INSERT"),
+    TableCase("data", "dataplane.outcome", READ_ONLY),
+    TableCase("data", "dataplane.snapshot", ""),
+    TableCase("data", "dataplane.thread", ALL),
+)
+
+# Tables without org_id, with the reason why they have none. Those that app may read hold nothing
+# that names a tenant: the suite looks.
+_TENANCY: Final = {
+    "tp.context_key": "keys that sign tenant contexts: the owner's alone",
+    "tp.migration": "which migrations were applied",
+    "tp.migration_head": "which migration was the last",
+    "tp.migration_lock": "has no columns; it is only locked",
+    "tp.reviewed": "the list of reviewed tables and functions itself",
+}
+SHARED_TABLES: Final[dict[str, dict[str, str]]] = {
+    "control": {
+        **_TENANCY,
+        "controlplane.client_assertion": "assertions that planes have used",
+        "controlplane.enrolment_token": "planes belong to the platform",
+        "controlplane.issuer_holder": "unique across orgs, so that inserts into tenant tables "
+        "tell nothing; app cannot read it",
+        "controlplane.plan": "plans belong to the platform",
+        "controlplane.plan_entitlement": "plans belong to the platform",
+        "controlplane.plane": "planes belong to the platform; a tenant is told where its own is",
+        "controlplane.plane_replica": "replicas belong to planes",
+        "controlplane.platform_key": "keys of the platform operator",
+        "controlplane.signing_key": "the platform signs, and its private keys are wrapped",
+    },
+    "data": {
+        **_TENANCY,
+        "dataplane.ledger_epoch": "one epoch fences the one Valkey of the plane",
+        "dataplane.plane_state": "identity of the plane itself",
+        "dataplane.ship_cursor": "position of the shipper, which reads all orgs",
+    },
+}
+# What app may do in them.
+OPEN_TO_APP: Final = {"controlplane.plane": READ_ONLY, "controlplane.plane_replica": READ_ONLY}

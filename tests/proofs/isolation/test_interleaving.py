@@ -1,0 +1,194 @@
+"""Three tenants on two connections, in any order, with faults in between: no foreign row, ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tenantplane.core.db.pool import Database, TenantCursor
+from tenantplane.core.errors import DependencyUnavailable
+from tenantplane.core.ids import new_id
+from tests.fixtures.isolation import PlaneDatabase
+from tests.fixtures.ledger import MIGRATIONS
+from tests.fixtures.postgres import ProvisionDatabase
+from tests.fixtures.proofs import ProofCases
+
+pytestmark = pytest.mark.proof
+
+TENANTS: Final = ("alpha", "beta", "gamma")
+
+
+@dataclass
+class Ledger:
+    """What each tenant must have in the end, told by what committed."""
+
+    database: Database
+    kept: dict[str, set[str]] = field(default_factory=lambda: {t: set() for t in TENANTS})
+
+
+async def _write(cursor: TenantCursor, body: str) -> None:
+    await cursor.execute(
+        "INSERT INTO dataplane.note (org_id, user_id, note_id, thread_id, body)"
+        " VALUES (%s, 'u', %s, %s, %s)",
+        (cursor.org_id, new_id(), f"{cursor.org_id}::t", body),
+    )
+
+
+async def _look(cursor: TenantCursor) -> set[str]:
+    """With the scope forgotten: what stands between the tenants is the database alone."""
+    await cursor.execute("SELECT org_id, body FROM dataplane.note")
+    rows = await cursor.fetchall()
+    assert {row["org_id"] for row in rows} <= {cursor.org_id}
+    return {row["body"] for row in rows}
+
+
+async def _read(ledger: Ledger, tenant: str, body: str) -> None:
+    async with ledger.database.tenant_tx(tenant) as cursor:
+        before = set(ledger.kept[tenant])
+        assert before <= await _look(cursor)
+
+
+async def _insert(ledger: Ledger, tenant: str, body: str) -> None:
+    async with ledger.database.tenant_tx(tenant) as cursor:
+        await _write(cursor, body)
+        await _look(cursor)
+    ledger.kept[tenant].add(body)
+
+
+async def _raise(ledger: Ledger, tenant: str, body: str) -> None:
+    with suppress(ZeroDivisionError):
+        async with ledger.database.tenant_tx(tenant) as cursor:
+            await _write(cursor, body)
+            raise ZeroDivisionError
+
+
+async def _break(ledger: Ledger, tenant: str, body: str) -> None:
+    """An error of the server in mid-transaction."""
+    with suppress(psycopg.errors.DivisionByZero):
+        async with ledger.database.tenant_tx(tenant) as cursor:
+            await _write(cursor, body)
+            await cursor.execute("SELECT 1 / 0")
+
+
+async def _cancel(ledger: Ledger, tenant: str, body: str) -> None:
+    """The caller gives up while the server works."""
+    at_work = asyncio.Event()
+
+    async def work() -> None:
+        async with ledger.database.tenant_tx(tenant) as cursor:
+            await _write(cursor, body)
+            at_work.set()
+            await cursor.execute("SELECT pg_sleep(30)")
+
+    task = asyncio.create_task(work())
+    await at_work.wait()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _time_out(ledger: Ledger, tenant: str, body: str) -> None:
+    with suppress(DependencyUnavailable):  # what the pool makes of a statement that took too long
+        async with ledger.database.tenant_tx(tenant) as cursor:
+            await cursor.execute("SET LOCAL statement_timeout = '5ms'")
+            await _write(cursor, body)
+            await cursor.execute("SELECT pg_sleep(30)")
+
+
+async def _litter(ledger: Ledger, tenant: str, body: str) -> None:
+    """Injected SQL that leaves another tenant, with a good proof, in the session."""
+    other = TENANTS[(TENANTS.index(tenant) + 1) % len(TENANTS)]
+    async with ledger.database.tenant_tx(tenant) as cursor:
+        for name, value in (
+            ("app.current_tenant", other),
+            ("app.tenant_proof", ledger.database.proof_for(other)),
+            ("search_path", "pg_temp"),
+        ):
+            await cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+
+async def _unscoped(ledger: Ledger, tenant: str, body: str) -> None:
+    async with ledger.database.unscoped_tx() as cursor:
+        await cursor.execute("SELECT 1 FROM dataplane.note")
+        assert await cursor.fetchall() == []
+
+
+STEPS: Final[dict[str, Callable[[Ledger, str, str], Awaitable[None]]]] = {
+    "read": _read,
+    "insert": _insert,
+    "raise": _raise,
+    "break": _break,
+    "cancel": _cancel,
+    "time out": _time_out,
+    "litter": _litter,
+    "unscoped": _unscoped,
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def small_pool(provision_database: ProvisionDatabase) -> AsyncIterator[PlaneDatabase]:
+    """A data plane's database with two connections for everybody."""
+    provisioned = await provision_database("data", Path(MIGRATIONS))
+    pool = Database(
+        provisioned.settings.model_copy(update={"pool_max": 2, "pool_wait_seconds": 30.0}),
+        name="data",
+    )
+    owner = await psycopg.AsyncConnection[dict[str, Any]].connect(
+        provisioned.owner_dsn, autocommit=True, row_factory=psycopg.rows.dict_row
+    )
+    try:
+        await pool.open()
+        yield PlaneDatabase("data", provisioned, pool, owner)
+    finally:
+        await pool.close()
+        await owner.close()
+
+
+@pytest.mark.req("R1", "R2", "R6")
+@pytest.mark.fault("F16")
+@settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(sorted(STEPS)), st.sampled_from(TENANTS)), min_size=4, max_size=16
+    )
+)
+async def test_no_interleaving_shows_a_foreign_row(
+    small_pool: PlaneDatabase, proof_cases: ProofCases, steps: list[tuple[str, str]]
+) -> None:
+    ledger = Ledger(small_pool.pool)
+    await small_pool.look("DELETE FROM dataplane.note RETURNING 1")
+
+    # All at once: who gets which connection after whom is the pool's choice.
+    await asyncio.gather(
+        *(
+            STEPS[step](ledger, tenant, f"{number} of {tenant}")
+            for number, (step, tenant) in enumerate(steps)
+        )
+    )
+
+    rows = await small_pool.look("SELECT org_id, body FROM dataplane.note")
+    found = {t: {row["body"] for row in rows if row["org_id"] == t} for t in TENANTS}
+    assert found == ledger.kept
+    for tenant in TENANTS:
+        async with small_pool.pool.tenant_tx(tenant) as cursor:
+            assert await _look(cursor) == ledger.kept[tenant]
+    async with small_pool.pool.unscoped_tx() as cursor:
+        await cursor.execute("SELECT 1 FROM dataplane.note")
+        assert await cursor.fetchall() == []
+    proof_cases.add(len(steps))
