@@ -29,6 +29,8 @@ async def serve(settings: ControlPlaneSettings, host: str, port: int) -> None:
             host=host,
             port=port,
             lifespan="off",
+            # Bounds the header of a request (64 KiB), which httptools does not.
+            http="h11",
             # The application writes its own access log, without queries.
             access_log=False,
             log_config=None,

@@ -41,7 +41,7 @@ class ControlPlaneSettings(ServiceSettings):
     master_key: SecretStr  # hex of 32 bytes; wraps the signing key in the database
     # Key of operator and CLI, put in force at each start: tpk_ and at least 36 more characters.
     bootstrap_platform_key: SecretStr | None = None
-    # Data planes that are registered at the first start.
+    # Data planes that are registered at start.
     bootstrap_planes: tuple[BootstrapPlane, ...] = ()
 
     # Life of tokens that /oauth/token makes. 15 minutes at most: a plane takes them unasked till then.
@@ -54,7 +54,7 @@ class ControlPlaneSettings(ServiceSettings):
     heartbeat_interval_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     # A replica not heard for so long no longer counts. Planes poll every 30 s at least: three times that, and a replica is gone.
     replica_live_seconds: Annotated[int, Field(ge=1, le=3600)] = 90
-    # Larger requests are refused; a plane ships usage in batches below it.
+    # Larger requests are refused.
     max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
     # Longest wait for running requests at SIGTERM.
     graceful_shutdown_seconds: Annotated[int, Field(ge=1, le=300)] = 10

@@ -50,6 +50,7 @@ class DataPlane:
         keys = TrustedKeys(cool_down_seconds=settings.peering.keys_cool_down_seconds)
         self._peer = Peer(settings, self._database, provider, profile, entitlements, keys)
         self._worker = self._jobs(settings, entitlements)
+        self._runtime = settings.runtime
         verifier = TokenVerifier(self._jwks, now=self._database.clock.unix)
         self.gate = Gate(
             Identity(profile, entitlements, keys, verifier, now),
@@ -101,7 +102,12 @@ class DataPlane:
         )
 
     def _routes(self) -> tuple[tuple[str, Application], ...]:
-        openai = OpenAIApi(meter=self._meter, providers=self._providers, database=self._database)
+        openai = OpenAIApi(
+            meter=self._meter,
+            providers=self._providers,
+            database=self._database,
+            settings=self._runtime,
+        )
         tenant = tenant_api(
             (spend_routes(self._meter), audit_record_routes(self._database, self._meter.keys))
         )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from tenantplane.dataplane.app import DataPlane
+from tenantplane.dataplane.header_bound import BoundedHeaders
 from tenantplane.dataplane.settings import DataPlaneSettings
 
 
@@ -34,7 +35,7 @@ async def serve(settings: DataPlaneSettings, host: str, port: int) -> None:
             plane.gate,
             host=host,
             port=port,
-            http="httptools",
+            http=BoundedHeaders,
             ws="none",
             lifespan="off",
             access_log=False,

@@ -13,6 +13,7 @@ from tenantplane.core.db.settings import DatabaseSettings
 from tenantplane.core.settings import ServiceSettings
 from tenantplane.core.valkey.settings import ValkeySettings
 from tenantplane.dataplane.models.providers import ProviderSettings
+from tenantplane.dataplane.runtime.settings import RuntimeSettings
 
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", max_length=500)]
@@ -53,6 +54,8 @@ class DataPlaneSettings(ServiceSettings):
         default_factory=lambda: secrets.token_hex(8), pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]{0,62}$"
     )
     peering: PeeringSettings = Field(default_factory=PeeringSettings)
+    # Bounds of agent runs and of their tools.
+    runtime: RuntimeSettings = Field(default_factory=RuntimeSettings)
     # How often calls past their deadline, as of a process that died, are settled as estimated.
     sweep_seconds: float = Field(default=5, gt=0, le=3600)
     # How often usage and audit entries are sent to the control plane.

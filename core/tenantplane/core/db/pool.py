@@ -172,7 +172,8 @@ class Database:
                     yield ""
                     async for notice in connection.notifies():
                         yield notice.payload
-            except psycopg.OperationalError as broken:
+            except psycopg.Error as broken:
+                # Whatever it is: nobody else listens in this one's place.
                 _log.warning("listen on %s of %s broke: %s", channel, self.name, _kind(broken))
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from typing import Any, cast
 
@@ -29,6 +30,8 @@ from tenantplane.core.valkey.answers import (
 )
 from tenantplane.core.valkey.requests import AdmitRequest, Installation, Level, Stage
 from tenantplane.core.valkey.settings import ValkeySettings
+
+_log = logging.getLogger(__name__)
 
 _BAD_ARGUMENT = "BADARG "
 _FUNCTION_MISSING = "Function not found"
@@ -192,6 +195,10 @@ class AdmissionStore:
         call = self._redis.fcall_ro if read_only else self._redis.fcall
         try:
             reply = await self._bounded(call(function, len(declared), *declared, *arguments))
+        except ConfigurationRefused as refused:
+            # The password was changed while we serve: callers are told to wait, operators why.
+            _log.error("Valkey refuses this plane: %s", refused)
+            raise _unavailable(refused) from refused
         except ResponseError as error:
             message = str(error)
             if message.startswith(_FUNCTION_MISSING):

@@ -118,6 +118,7 @@ class OpenAIApi:
             self._providers,
             tenant.context,
             tenant.snapshot,
+            tenant.standing,
             run_id=new_id(),
             thread_id=None,
         )

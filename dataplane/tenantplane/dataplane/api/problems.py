@@ -57,6 +57,11 @@ def install(app: FastAPI) -> None:
     async def framework(request: Request, error: Any) -> Response:
         return _response(_of_framework(error), request)
 
+    async def broken(request: Request, _: Any) -> Response:
+        # The framework raises it once more when this is sent, so the gate logs it.
+        return _response(unexpected(), request)
+
+    app.add_exception_handler(Exception, broken)
     app.add_exception_handler(TenantplaneError, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, framework)

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tenantplane.core.apis.snapshot import ApiKeyGrant, Beacon, Snapshot
-from tenantplane.core.errors import DependencyUnavailable, NotFound, OfflineTooLong, Suspended
+from tenantplane.core.errors import (
+    DependencyUnavailable,
+    NotFound,
+    OfflineTooLong,
+    Suspended,
+    Unauthenticated,
+)
+from tenantplane.core.tenancy import TenantContext
 
 _RETRY_UNSYNCED_SECONDS = 2.0
 _RETRY_OFFLINE_SECONDS = 30.0
@@ -120,6 +127,23 @@ class Entitlements:
             raise Suspended(
                 f"Org {suspended or org_id!r} is suspended.",
                 hint="Its platform can resume it.",
+            )
+        return snapshot
+
+    def standing(self, caller: TenantContext) -> Snapshot:
+        """The snapshot in force for a caller that was let in before: asked again at each call of a
+        run, which may outlive a suspension by an hour.
+
+        Raises as `current`, and Unauthenticated where the caller's key was revoked meanwhile.
+        """
+        snapshot = self.current(caller.org_id)
+        if caller.key_id is not None and all(
+            grant.key_id != caller.key_id for grant in snapshot.api_keys
+        ):
+            raise Unauthenticated(
+                f"The API key {caller.key_id} was revoked while its request ran.",
+                hint="What was done until then is recorded; go on with another key.",
+                code="api_key_revoked",
             )
         return snapshot
 

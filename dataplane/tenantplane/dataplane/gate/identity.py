@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from tenantplane.core.apis.snapshot import Snapshot
 from tenantplane.core.errors import (
@@ -107,7 +108,7 @@ class Identity:
             key_id=grant.key_id,
             scopes=None if grant.scopes is None else frozenset(grant.scopes),
         )
-        return RequestTenant(context, snapshot)
+        return self._request(context, snapshot)
 
     async def _claims(self, token: str) -> AccessClaims:
         now_unix = self._now().timestamp()
@@ -140,7 +141,10 @@ class Identity:
             region=snapshot.region,
             roles=frozenset(claims.roles),
         )
-        return RequestTenant(context, snapshot)
+        return self._request(context, snapshot)
+
+    def _request(self, context: TenantContext, snapshot: Snapshot) -> RequestTenant:
+        return RequestTenant(context, snapshot, partial(self._entitlements.standing, context))
 
     def _require_my_plane(self, claims: AccessClaims) -> None:
         mine = self._profile

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.dataplane.gate.entitlements import Entitlements
+
+_log = logging.getLogger(__name__)
 
 # The longest offline time that any org may have: past it no request can be served here. A shorter
 # bound would take a plane out of service that is only cut off, and serves (R86).
@@ -72,4 +75,8 @@ async def _result(probe: Probe) -> str:
         await probe()
     except TenantplaneError as failed:
         return failed.error_code
+    except Exception as failed:  # noqa: BLE001 (whatever it is, requests would meet it too)
+        # The type alone: whoever may ask is anybody.
+        _log.warning("a readiness probe failed", exc_info=failed)
+        return type(failed).__name__
     return "ok"

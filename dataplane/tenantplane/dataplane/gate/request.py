@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,12 +16,14 @@ STATE_KEY = "tenant"
 class RequestTenant:
     """The verified caller and the snapshot its request is served by, from start to end.
 
-    The snapshot is the one that was in force when the request came: a request never sees half of
-    an old and half of a new entitlement.
+    The snapshot is the one that was in force when the request came: models, tools and prices of a
+    request are never half of an old and half of a new entitlement. Whether it may go on at all,
+    and under which limits, `standing` answers anew before each call (Entitlements.standing).
     """
 
     context: TenantContext
     snapshot: Snapshot
+    standing: Callable[[], Snapshot]
 
 
 def place_tenant(scope: MutableMapping[str, Any], tenant: RequestTenant) -> None:

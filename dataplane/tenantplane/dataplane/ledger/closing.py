@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from pydantic import JsonValue
 
 from tenantplane.core.apis.events import CallKind
 from tenantplane.core.apis.events import Stage as EventStage
-from tenantplane.core.audit.record import AuditRecord, Status, seal
+from tenantplane.core.audit.record import AuditRecord, SealedRecord, Status, seal
 from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.errors import DependencyUnavailable, NotFound
-from tenantplane.core.keys.envelope import associated_data
+from tenantplane.core.keys.envelope import DataKey, associated_data
 from tenantplane.core.valkey.requests import Stage
 from tenantplane.dataplane.ledger.calls import Receipt, Usage
 from tenantplane.dataplane.ledger.epoch import FencedStore
@@ -25,6 +28,9 @@ from tenantplane.dataplane.ledger.rows import OutcomeAnswer, OutcomeRow, Outcome
 _log = logging.getLogger(__name__)
 
 _REQUEST_PURPOSE = "intent_request"
+# Canonical JSON of a megabyte takes a tenth of a second and more: nobody else's request waits for
+# it. Below this, a thread would cost more than it spares.
+_SEALED_ON_THE_LOOP = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +105,12 @@ class Closer:
 
     async def _outcome(self, call: Call, ending: Ending) -> OutcomeRow:
         occurred_at = self._clock.now()
-        record = AuditRecord(
-            record_id=ending.record_id,
-            org_id=call.org_id,
-            user_id=call.user_id,
-            run_id=call.run_id,
-            thread_id=call.thread_id,
-            call_no=call.call_no,
-            kind=call.kind,
-            resource=call.resource,
-            occurred_at=occurred_at,
-            status=ending.status,
-            request=ending.request,
-            response=ending.response,
-        )
-        sealed = seal(record, await self._keys.of(call.org_id))
+        key = await self._keys.of(call.org_id)
+        write = partial(_sealed, call, ending, occurred_at, key)
+        if _weighs_more_than(_SEALED_ON_THE_LOOP, ending.request, ending.response):
+            sealed = await asyncio.to_thread(write)
+        else:
+            sealed = write()
         return OutcomeRow(
             org_id=call.org_id,
             intent_id=call.intent_id,
@@ -143,6 +140,37 @@ class Closer:
             # Postgres has it: the sweeper, or the next install, brings it to Valkey. Until then the
             # hold counts, which is never too little.
             _log.warning("call %s is not settled in Valkey yet: %s", call.intent_id, gone.detail)
+
+
+def _sealed(call: Call, ending: Ending, occurred_at: datetime, key: DataKey) -> SealedRecord:
+    record = AuditRecord(
+        record_id=ending.record_id,
+        org_id=call.org_id,
+        user_id=call.user_id,
+        run_id=call.run_id,
+        thread_id=call.thread_id,
+        call_no=call.call_no,
+        kind=call.kind,
+        resource=call.resource,
+        occurred_at=occurred_at,
+        status=ending.status,
+        request=ending.request,
+        response=ending.response,
+    )
+    return seal(record, key)
+
+
+def _weighs_more_than(limit: int, *contents: JsonValue) -> bool:
+    """About so many bytes of JSON; looks no further than it must."""
+    weight, unseen = 0, list(contents)
+    while unseen and weight <= limit:
+        content = unseen.pop()
+        if isinstance(content, str):
+            weight += len(content)
+        elif isinstance(content, list | dict):
+            weight += 8 * len(content)
+            unseen.extend(content.values() if isinstance(content, dict) else content)
+    return weight > limit
 
 
 def _request_bound(org_id: str, intent_id: UUID) -> bytes:

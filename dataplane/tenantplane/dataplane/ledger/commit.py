@@ -30,6 +30,10 @@ Append = Callable[[AsyncConnection[DictRow], Sequence[Row]], Awaitable[Sequence[
 MAX_BATCH = 128
 # More that wait than this are seconds of work: better a 503 now than an answer too late.
 MAX_WAITING = 5000
+# Rows carry content, up to some megabytes each: one org's long prompts must not hold up the commits
+# of all the others, nor fill the process's memory. A larger row goes alone.
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+MAX_WAITING_BYTES = 256 * 1024 * 1024
 COMMIT_TIMEOUT_SECONDS = 5.0
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -41,11 +45,21 @@ class CommitUnknown(DependencyUnavailable):
 class GroupCommit(Generic[Row, Answer]):
     """Appends rows by one function of the database, on one connection of its own."""
 
-    def __init__(self, database: Database, append: Append[Row, Answer], *, name: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        append: Append[Row, Answer],
+        *,
+        name: str,
+        weigh: Callable[[Row], int],
+    ) -> None:
+        """`weigh` answers about how many bytes a row has."""
         self._database = database
         self._append = append
         self._name = name
+        self._weigh = weigh
         self._waiting: deque[tuple[Row, asyncio.Future[Answer]]] = deque()
+        self._waiting_bytes = 0
         self._something = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
@@ -73,10 +87,12 @@ class GroupCommit(Generic[Row, Answer]):
         """As `append`; the future outlives the cancellation of whoever awaits it shielded."""
         if self._worker is None or self._worker.done():
             raise self._unavailable("is not running")
-        if len(self._waiting) >= MAX_WAITING:
+        weight = self._weigh(row)
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + weight > MAX_WAITING_BYTES:
             raise self._unavailable("is overloaded")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((row, answer))
+        self._waiting_bytes += weight
         self._something.set()
         return answer
 
@@ -105,9 +121,8 @@ class GroupCommit(Generic[Row, Answer]):
         while not self._waiting:
             self._something.clear()
             await self._something.wait()
-        batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
         # Those who gave up before their row was sent want nothing any more.
-        batch = [(row, answer) for row, answer in batch if not answer.cancelled()]
+        batch = [(row, answer) for row, answer in self._take_batch() if not answer.cancelled()]
         if not batch:
             return
         try:
@@ -115,6 +130,18 @@ class GroupCommit(Generic[Row, Answer]):
         except BaseException:
             _fail(batch, self._unknown)
             raise
+
+    def _take_batch(self) -> list[tuple[Row, asyncio.Future[Answer]]]:
+        batch: list[tuple[Row, asyncio.Future[Answer]]] = []
+        taken = 0
+        while self._waiting and len(batch) < MAX_BATCH:
+            weight = self._weigh(self._waiting[0][0])
+            if batch and taken + weight > MAX_BATCH_BYTES:
+                break
+            batch.append(self._waiting.popleft())
+            taken += weight
+        self._waiting_bytes -= taken
+        return batch
 
     async def _commit(
         self,
@@ -161,6 +188,7 @@ class GroupCommit(Generic[Row, Answer]):
     def _fail_waiting(self) -> None:
         batch = list(self._waiting)
         self._waiting.clear()
+        self._waiting_bytes = 0
         self._something.clear()
         _fail(batch, lambda: self._unavailable("has no connection to Postgres"))
 

@@ -30,8 +30,15 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._intents = GroupCommit(database, self._append_intents, name="intent")
-        self._outcomes = GroupCommit(database, self._append_outcomes, name="outcome")
+        self._intents = GroupCommit(
+            database,
+            self._append_intents,
+            name="intent",
+            weigh=lambda row: len(row.request_ciphertext),
+        )
+        self._outcomes = GroupCommit(
+            database, self._append_outcomes, name="outcome", weigh=lambda row: len(row.ciphertext)
+        )
 
     async def start(self) -> None:
         await self._intents.start()

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +33,11 @@ _log = logging.getLogger(__name__)
 SWEEP = system_job("ledger.sweep", "finds calls of all orgs that a dead process left open")
 
 BATCH = 200
+_BEFORE_ALL: dict[str, Any] = {
+    "after_deadline": datetime.min.replace(tzinfo=UTC),
+    "after_org": "",
+    "after_intent": UUID(int=0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,10 @@ class Sweeper:
         roots: Callable[[], Collection[str]],
         *,
         now: Callable[[], datetime] | None = None,
+        batch: int = BATCH,
     ) -> None:
         self._meter = meter
+        self._batch = batch
         self._times = meter.times
         self._roots = roots
         self._now = now or meter.database.clock.now
@@ -80,21 +87,38 @@ class Sweeper:
         return Swept(estimated, settled, released)
 
     async def _estimate_overdue(self) -> int:
-        estimated = 0
-        async with self._meter.database.system_tx(SWEEP) as cursor:
-            await cursor.execute(
-                statement("overdue_intents"),
-                {"before": self._now() - self._times.grace, "limit": BATCH},
-            )
-            overdue = await cursor.fetchall()
-        for row in overdue:
-            try:
-                await self._estimate(row)
-                estimated += 1
-            except TenantplaneError as failed:
-                # An org whose key is revoked must not stop the others; its hold goes on counting.
-                _log.warning("call %s stays open: %s", row["intent_id"], failed.detail)
-        return estimated
+        """All that are overdue, each once: those of an org whose key is revoked are met again at
+        every sweep, and must not keep the others from their turn."""
+        before = self._now() - self._times.grace
+        estimated, last = 0, _BEFORE_ALL
+        while True:
+            async with self._meter.database.system_tx(SWEEP) as cursor:
+                await cursor.execute(
+                    statement("overdue_intents"), {"before": before, "limit": self._batch, **last}
+                )
+                overdue = await cursor.fetchall()
+            for row in overdue:
+                estimated += await self._estimated(row)
+            if len(overdue) < self._batch:
+                return estimated
+            last = {
+                "after_deadline": overdue[-1]["deadline_at"],
+                "after_org": overdue[-1]["org_id"],
+                "after_intent": overdue[-1]["intent_id"],
+            }
+
+    async def _estimated(self, row: dict[str, Any]) -> bool:
+        try:
+            await self._estimate(row)
+        except TenantplaneError as failed:
+            # An org whose key is revoked must not stop the others; its hold goes on counting.
+            _log.warning("call %s stays open: %s", row["intent_id"], failed.detail)
+            return False
+        except Exception as failed:  # noqa: BLE001 (one org's content must not stop the others)
+            # The type alone: a message may quote the content.
+            _log.error("call %s cannot be ended: %s", row["intent_id"], type(failed).__name__)
+            return False
+        return True
 
     async def _estimate(self, row: dict[str, Any]) -> None:
         call = Call(
@@ -123,7 +147,7 @@ class Sweeper:
 
     async def _end_expired_holds(self, root: str) -> tuple[int, int]:
         """How many were settled, and how many released."""
-        expired = await self._meter.store.expired(root, BATCH)
+        expired = await self._meter.store.expired(root, self._batch)
         # Until its window has passed, an intent may still be committed for the hold.
         closed_before = self._now() - self._times.commit_window - self._times.clock_margin
         ids = [i for i in (UUID(hold.hold_id) for hold in expired) if time_of(i) < closed_before]

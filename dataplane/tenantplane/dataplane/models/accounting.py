@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
@@ -72,12 +72,17 @@ class Completed:
 
 @dataclass(slots=True)
 class MeteredRun:
-    """All calls of one user request: numbered, metered, summed up. Used by one task at a time."""
+    """All calls of one user request: numbered, metered, summed up. Used by one task at a time.
+
+    `snapshot` is the request's own, whose prices hold to its end; `standing` gives the one in
+    force, whose limits hold for each next call, or raises where the run must not go on.
+    """
 
     meter: Meter
     providers: Providers
     tenant: TenantContext
     snapshot: Snapshot
+    standing: Callable[[], Snapshot]
     run_id: UUID
     thread_id: str | None
     record_ids: list[UUID] = field(default_factory=list)
@@ -118,6 +123,10 @@ class MeteredRun:
         except TenantplaneError as failed:
             await _to_the_end(self._broke_off(call, bound, opened, answer, failed))
             raise
+        except Exception:
+            # A fault of ours in mid-call: what the provider will bill is not known.
+            await _to_the_end(opened.abandon())
+            raise
         yield await self._completed(call, bound, opened, answer, {})
 
     async def open_tool(self, name: str, arguments: JsonValue, deadline_seconds: float) -> OpenCall:
@@ -135,14 +144,21 @@ class MeteredRun:
         )
         self._take(await _to_the_end(closing))
 
+    async def abandon_tool(self, opened: OpenCall) -> None:
+        """The run ends in mid-call: the tool may have done its work, or not."""
+        await _to_the_end(opened.abandon())
+
     async def _complete(self, call: ModelCall, bound: CallBound, opened: OpenCall) -> Completed:
         try:
             body = await self.providers.complete(call.grant, self._body(call), bound.output_tokens)
+            answer = Answer()
+            answer.add_whole(body)
         except TenantplaneError as failed:
             await opened.fail(str(failed), _usage_of_failure(call, bound, failed))
             raise
-        answer = Answer()
-        answer.add_whole(body)
+        except Exception:
+            await opened.abandon()  # as in `stream`
+            raise
         return await self._completed(call, bound, opened, answer, body)
 
     async def _open_model(self, call: ModelCall) -> tuple[CallBound, OpenCall]:
@@ -171,7 +187,7 @@ class MeteredRun:
         number, self._calls = self._calls, self._calls + 1
         opened = await self.meter.open(
             self.tenant,
-            self.snapshot,
+            self.standing(),
             CallRequest(
                 kind=kind,
                 resource=resource,
@@ -208,7 +224,12 @@ class MeteredRun:
     async def _abort(
         self, call: ModelCall, bound: CallBound, opened: OpenCall, answer: Answer
     ) -> None:
-        tokens, usage = _usage_of_answer(call, bound, answer)
+        if answer.content_chunks or answer.usage is not None:
+            tokens, usage = _usage_of_answer(call, bound, answer)
+        else:
+            # Nothing came yet: the model may have thought, unseen and billed, all the while.
+            tokens = prices.worst_tokens(bound)
+            usage = _usage(call, tokens, estimated=True)
         self._add(tokens, await opened.complete(usage, answer.audit() | {"client_gone": True}))
 
     async def _broke_off(

@@ -43,7 +43,7 @@ class ProviderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    base_url: HttpUrl  # ends in /v1
+    base_url: HttpUrl  # of an API like OpenAI's; ends in /v1
     api_key: SecretStr | None = None  # sent as a bearer token; none where absent
     # Upstream model of a plan → the provider's name for it; the same name where absent.
     model_map: dict[str, str] = Field(default_factory=dict)

@@ -13,16 +13,20 @@ MAX_LINE_BYTES = 1024 * 1024
 async def events(pieces: AsyncIterable[bytes]) -> AsyncIterator[str]:
     """The `data` of each event. Comments and other fields are skipped.
 
-    Raises ValueError for a line above 1 MiB or text that is not UTF-8.
+    Raises ValueError for a line or an event above 1 MiB, or text that is not UTF-8.
     """
     data: list[str] = []
+    size = 0
     async for line in _lines(pieces):
         if not line:
             if data:
                 yield "\n".join(data)
-            data = []
+            data, size = [], 0
         elif line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
+            size += len(line)
+        if size > MAX_LINE_BYTES:
+            raise ValueError("an event of the event stream is too long")
     # An event that the end of the stream cuts short is dropped, as the standard has it.
 
 

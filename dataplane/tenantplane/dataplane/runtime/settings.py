@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tenantplane.dataplane.tools.executor import ToolLimits
+from tenantplane.dataplane.tools.limits import ToolLimits
 
 
 class RuntimeSettings(BaseModel):

@@ -204,12 +204,11 @@ async def _tools(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, l
     results: list[ToolMessage] = []
     # One after the other: their numbers in the ledger are then in the order of their effects.
     for position, call in enumerate(raw_tool_calls(state["messages"][-1])):
-        outcome = TOO_MANY
-        if position < context.settings.max_tool_calls_per_answer:
-            function = call["function"]
-            outcome = await context.executor.execute(
-                ToolCallRequest(call["id"], function["name"], function["arguments"])
-            )
+        function = call["function"]
+        outcome = await context.executor.execute(
+            ToolCallRequest(call["id"], function["name"], function["arguments"]),
+            refused=TOO_MANY if position >= context.settings.max_tool_calls_per_answer else None,
+        )
         results.append(
             ToolMessage(
                 outcome.text,

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from tenantplane.core.telemetry.logging import about
 from tenantplane.dataplane.models.accounting import MeteredRun
 from tenantplane.dataplane.tools.definitions import ToolContext, ToolFailed, ToolFunction
+from tenantplane.dataplane.tools.limits import ToolLimits
 from tenantplane.dataplane.tools.registry import ResolvedTools
 
 _log = logging.getLogger(__name__)
@@ -26,15 +27,6 @@ _SETTLING_SECONDS = 15.0
 _MAX_NAME = 100
 _UNUSUAL = re.compile(r"[^a-zA-Z0-9_.-]")
 _MAX_AUDITED_ARGUMENTS = 16 * 1024
-
-
-class ToolLimits(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # Longest run of one tool call: a person waits behind it.
-    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 20.0
-    # Longest answer of a tool; more is cut. It all goes into the next prompt: about 16,000 tokens.
-    output_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +55,28 @@ class ToolExecutor:
         self._run = run
         self._limits = limits
 
-    async def execute(self, call: ToolCallRequest) -> ToolOutcome:
+    async def execute(
+        self, call: ToolCallRequest, *, refused: ToolOutcome | None = None
+    ) -> ToolOutcome:
         """Raises what `Meter.open` raises; refusals of the tool itself are outcomes.
 
-        A call that is off the list is opened and closed as failed: the audit log shows it.
+        A call that is off the list, or that the run has `refused`, is opened and closed as failed:
+        the audit log shows it.
         """
         with about(run_id=self._run.run_id, thread_id=self._run.thread_id):
-            return await self._metered(call)
+            return await self._metered(call, refused)
 
-    async def _metered(self, call: ToolCallRequest) -> ToolOutcome:
+    async def _metered(self, call: ToolCallRequest, refused: ToolOutcome | None) -> ToolOutcome:
         opened = await self._run.open_tool(
             _resource(call.name),
             _audited(call),
             self._limits.timeout_seconds + _SETTLING_SECONDS,
         )
-        outcome = await self._outcome(call)
+        try:
+            outcome = refused or await self._outcome(call)
+        except asyncio.CancelledError:
+            await self._run.abandon_tool(opened)
+            raise
         await self._run.close_tool(opened, {"output": outcome.text}, failed=outcome.failed)
         _log.info("tool %s: %s", _resource(call.name), outcome.failed or "done")
         return outcome

@@ -194,3 +194,21 @@ async def test_listening_goes_on_after_the_connection_is_cut(
         async with database.tenant_tx("acme") as cursor:
             await cursor.execute("SELECT pg_notify('wake', 'two')")
         assert await anext(heard) == "two"
+
+
+async def test_listening_outlives_any_error_of_the_driver(
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever listens has no second listener: planes would hear of no change any more."""
+    database = await make_database("data", TOY_PLANE)
+    connect = database._connect
+    errors = [psycopg.DatabaseError("lost synchronization with server"), psycopg.InterfaceError()]
+
+    async def connect_in_the_end(dsn: str, use: str) -> Any:
+        if errors:
+            raise errors.pop()
+        return await connect(dsn, use)
+
+    monkeypatch.setattr(database, "_connect", connect_in_the_end)
+    async with aclosing(database.listen("wake")) as heard:
+        assert await anext(heard) == ""

@@ -295,3 +295,20 @@ async def test_a_hanging_server_is_given_up_on(make_valkey: MakeValkey) -> None:
         assert time.monotonic() - began < 1.9
         await client.client_unpause()
         assert isinstance(await try_admit(store), Admitted)
+
+
+async def test_a_password_changed_under_way_is_a_dependency_that_is_away(
+    make_valkey: MakeValkey,
+) -> None:
+    """Callers learn nothing of the server's settings: it is theirs to wait, ours to repair."""
+    server = make_valkey()
+    async with opened(server) as store, direct(server) as client:
+        await in_use(store)
+        await client.config_set("requirepass", "another")
+        await client.client_kill_filter(_type="normal", skipme=True)
+        try:
+            for _ in range(3):  # the cut connection, and then new ones
+                with pytest.raises(DependencyUnavailable):
+                    await try_admit(store)
+        finally:
+            await client.config_set("requirepass", server.password)

@@ -197,7 +197,7 @@ async def test_a_loop_of_tool_calls_is_halted_at_the_cap(
     thread_id = refused.value.response.headers["x-tenantplane-thread-id"]
     level = tenant.snapshot.levels[0].model_copy(update={"hard_cap_nanousd": 10 * cap})
     raised = tenant.snapshot.model_copy(update={"version": 2, "levels": (level,)})
-    agent_plane.callers.by_key[tenant.key] = RequestTenant(tenant.context, raised)
+    agent_plane.callers.by_key[tenant.key] = RequestTenant(tenant.context, raised, lambda: raised)
     assert answer_of(await run(tenant, "Enough", thread_id)) == "Scripted answer to: Enough"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import openai
 import pytest
 
+from tenantplane.dataplane.models.answer import Answer
 from tests.fixtures.runtime import INPUT_PRICE, OUTPUT_PRICE, AgentPlane, TenantUnderTest, until
 
 MODEL = "assistant-1"
@@ -197,3 +198,46 @@ async def test_a_client_that_leaves_in_mid_stream_ends_the_call_and_pays_for_wha
     assert 5 * len(" word") <= outcome["output_tokens"] < 10_000
     await until(settled)
     assert (await agent_plane.spend(tenant)).settled_nanousd == outcome["cost_nanousd"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_fault_of_ours_in_mid_call_leaves_no_hold_and_is_not_free(
+    agent_plane: AgentPlane, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the provider will bill is not known then: the whole hold counts, at once."""
+    tenant = agent_plane.tenant()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("nobody expected this of content 'secret'")
+
+    monkeypatch.setattr(Answer, "add_chunk" if stream else "add_whole", broken)
+    with pytest.raises(openai.InternalServerError) as refused:
+        await ask(tenant, "x", stream=stream)
+    assert "secret" not in refused.value.response.text
+    (outcome,) = await agent_plane.outcomes(tenant)
+    spend = await agent_plane.spend(tenant)
+    assert outcome["stage"] == "estimated"
+    assert (spend.settled_nanousd, spend.held_nanousd) == (outcome["cost_nanousd"], 0)
+    assert spend.settled_nanousd > 500 * OUTPUT_PRICE
+
+
+async def test_a_client_that_leaves_before_the_first_token_pays_the_hold(
+    agent_plane: AgentPlane,
+) -> None:
+    """The model may have thought, unseen and billed, for as long as the client waited."""
+    tenant = agent_plane.tenant(max_output_tokens=70)
+    agent_plane.model.app.latency_seconds = 5.0
+    try:
+        with pytest.raises(openai.APITimeoutError):
+            await tenant.client.with_options(timeout=0.3).chat.completions.create(
+                model=MODEL, messages=user("Think hard"), stream=True
+            )
+
+        async def closed() -> bool:
+            return bool(await agent_plane.outcomes(tenant))
+
+        await until(closed)
+    finally:
+        agent_plane.model.app.latency_seconds = 0.0
+    (outcome,) = await agent_plane.outcomes(tenant)
+    assert (outcome["stage"], outcome["output_tokens"]) == ("estimated", 70)

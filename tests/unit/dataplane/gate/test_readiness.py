@@ -69,3 +69,11 @@ async def test_a_flood_of_probes_asks_the_stores_once() -> None:
     for _ in range(50):
         await asked.check()
     assert store.asked == 1
+
+
+async def test_not_ready_where_a_probe_fails_as_nobody_expected() -> None:
+    async def forged() -> None:
+        raise PermissionError("42501 for 'acme'")
+
+    readiness = await ReadinessProbe({"store": forged}, entitlements(0), dict).check()
+    assert (readiness.ready, readiness.checks["store"]) == (False, "PermissionError")

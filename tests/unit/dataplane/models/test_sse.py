@@ -29,3 +29,9 @@ async def test_what_is_written_is_read_back() -> None:
 async def test_an_endless_line_is_refused() -> None:
     with pytest.raises(ValueError, match="too long"):
         [_ async for _ in events(pieces(b"x" * (2 * MAX_LINE_BYTES), 65_536))]
+
+
+async def test_an_event_without_an_end_is_refused() -> None:
+    line = b"data: " + b"x" * 1000 + b"\n"
+    with pytest.raises(ValueError, match="too long"):
+        [_ async for _ in events(pieces(line * (2 * MAX_LINE_BYTES // 1000), 65_536))]

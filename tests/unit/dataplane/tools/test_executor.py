@@ -17,7 +17,12 @@ from tenantplane.dataplane.tools.definitions import (
     ToolFailed,
     ToolFunction,
 )
-from tenantplane.dataplane.tools.executor import ToolCallRequest, ToolExecutor, ToolLimits
+from tenantplane.dataplane.tools.executor import (
+    ToolCallRequest,
+    ToolExecutor,
+    ToolOutcome,
+)
+from tenantplane.dataplane.tools.limits import ToolLimits
 
 
 class RecordingRun:
@@ -29,13 +34,19 @@ class RecordingRun:
     def __init__(self) -> None:
         self.opened: list[tuple[str, Any, float]] = []
         self.closed: list[tuple[Any, str | None]] = []
+        self.abandoned: list[object] = []
+        self.is_open = asyncio.Event()
 
     async def open_tool(self, name: str, arguments: Any, deadline_seconds: float) -> object:
         self.opened.append((name, arguments, deadline_seconds))
+        self.is_open.set()
         return object()
 
     async def close_tool(self, opened: object, response: Any, *, failed: str | None) -> None:
         self.closed.append((response, failed))
+
+    async def abandon_tool(self, opened: object) -> None:
+        self.abandoned.append(opened)
 
 
 async def long_answer(context: ToolContext, arguments: ToolArguments) -> str:
@@ -98,3 +109,26 @@ async def test_names_that_a_model_makes_up_are_tamed_for_the_ledger() -> None:
     ((name, arguments, _),) = run.opened
     assert name == "a_b_c" + "x" * 95
     assert len(arguments["arguments"]) == 16 * 1024
+
+
+async def test_a_call_whose_client_left_is_closed_as_interrupted() -> None:
+    """What it did by then is on record at once, not when a sweeper finds it."""
+    run = RecordingRun()
+    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), ToolLimits())
+    executing = asyncio.create_task(executor.execute(ToolCallRequest("c1", "never", "{}")))
+    await run.is_open.wait()
+    executing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await executing
+    assert (len(run.abandoned), run.closed) == (1, [])
+
+
+async def test_a_call_that_the_run_refuses_is_on_record_and_does_nothing() -> None:
+    run = RecordingRun()
+    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), ToolLimits())
+    too_many = ToolOutcome("Error: too many.", failed="too_many")
+    request = ToolCallRequest("c1", "never", "{}")
+    assert await executor.execute(request, refused=too_many) == too_many
+    assert run.closed == [({"output": "Error: too many."}, "too_many")]
