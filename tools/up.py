@@ -12,7 +12,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 
 from tenantplane.cli.apply import wait_applied
@@ -23,6 +23,7 @@ from tenantplane.core.apis.registry import ApiKeyRequest
 from tenantplane.core.errors import TenantplaneError
 from tools.cluster.errors import ClusterError
 from tools.cluster.provider import KUBECONFIG, Choice
+from tools.cluster.steps import shown_by
 from tools.release import NAMESPACE, RELEASE, Release
 
 STEPS = 7
@@ -31,29 +32,36 @@ STEPS = 7
 async def run(release: Release, examples: Path, kubeconfig: Path | None, image: str | None) -> int:
     """Returns the exit code: 0 where both tenants answer and what must be refused is refused."""
     started = time.monotonic()
-    with Steps(STEPS) as steps:
-        with steps.step(f"cluster {release.name}"):
-            choice = release.cluster_up(kubeconfig)
-        with steps.step("image"):
-            tag = image or _built(release, choice)
-        with steps.step("Helm charts"):
-            release.install(tag)
-        with steps.step("rollout"):
-            release.wait_for_rollout()
-        with steps.step(f"kubectl apply -f {examples}"):
-            release.kubectl("apply", "-f", str(examples))
-        with steps.step("tenants Ready"):
-            release.kubectl("wait", "-f", str(examples), "--for=condition=Ready", "--timeout=60s")
-        async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        with Steps(STEPS) as steps:
+            with shown_by(steps.detail) if steps.live else nullcontext():
+                _bring_up(release, steps, examples, kubeconfig, image)
             with steps.step("an API key for each tenant"):
                 tenants = await _keyed(release, stack)
-            held = await converse(*tenants)
+        held = await converse(*tenants)
     console.print()
     console.print(release.kubectl("get", "tenants"), markup=False)
     if not held:
         return fail("not all of it held: see the lines marked ✗")
     _invite(release, time.monotonic() - started)
     return 0
+
+
+def _bring_up(
+    release: Release, steps: Steps, examples: Path, kubeconfig: Path | None, image: str | None
+) -> None:
+    with steps.step(f"cluster {release.name}"):
+        choice = release.cluster_up(kubeconfig)
+    with steps.step("image"):
+        tag = image or _built(release, choice)
+    with steps.step("Helm charts"):
+        release.install(tag)
+    with steps.step("rollout"):
+        release.wait_for_rollout()
+    with steps.step(f"kubectl apply -f {examples}"):
+        release.kubectl("apply", "-f", str(examples))
+    with steps.step("tenants Ready"):
+        release.kubectl("wait", "-f", str(examples), "--for=condition=Ready", "--timeout=60s")
 
 
 def _built(release: Release, choice: Choice) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 QUIET_SECONDS = 2.0
@@ -15,9 +15,26 @@ REPEAT_SECONDS = 15.0
 """Where no terminal shows a running clock, a line this often says we live."""
 
 
+_shown_elsewhere: list[Callable[[str], None]] = []
+
+
+@contextmanager
+def shown_by(show: Callable[[str], None]) -> Iterator[None]:
+    """Hand the names of steps and what is said to a caller that shows progress of its own."""
+    _shown_elsewhere.append(show)
+    try:
+        yield
+    finally:
+        _shown_elsewhere.pop()
+
+
 @contextmanager
 def step(name: str) -> Iterator[None]:
     """Run a step; show its name once it has taken over two seconds."""
+    if _shown_elsewhere:
+        _shown_elsewhere[-1](name)
+        yield
+        return
     started = time.monotonic()
     finished = threading.Event()
     shown = threading.Event()
@@ -52,4 +69,7 @@ def step(name: str) -> Iterator[None]:
 
 def say(line: str) -> None:
     """A line for the person who waits; stdout stays for what scripts read."""
+    if _shown_elsewhere:
+        _shown_elsewhere[-1](line)
+        return
     print(line, file=sys.stderr, flush=True)

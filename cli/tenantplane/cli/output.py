@@ -22,6 +22,7 @@ class Steps:
 
     def __init__(self, total: int) -> None:
         self._live = console.is_terminal
+        self._name = ""
         self._progress = Progress(
             SpinnerColumn(),
             BarColumn(bar_width=24),
@@ -47,9 +48,19 @@ class Steps:
         if self._live:
             self._progress.stop()
 
+    @property
+    def live(self) -> bool:
+        """Whether a terminal shows the bar."""
+        return self._live
+
+    def detail(self, text: str) -> None:
+        """What the present step is at."""
+        self._progress.update(self._task, description=f"{self._name} · {text}")
+
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         """One step: its name on the bar while it runs, a line with its seconds when it is done."""
+        self._name = name
         self._progress.update(self._task, description=name)
         started = time.monotonic()
         yield
