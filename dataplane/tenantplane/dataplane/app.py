@@ -40,15 +40,18 @@ class DataPlane:
     def __init__(self, settings: DataPlaneSettings) -> None:
         provider = LocalKeyProvider(settings.master_key_bytes())
         self._database = Database(settings.database, name="data")
-        self._store = AdmissionStore(settings.valkey)
         self._jwks = JwksCache()
         self._providers = Providers(settings.providers)
-        self._meter = Meter(self._database, self._store, provider)
         now = self._database.clock.now
         profile = PlaneProfile(settings.plane)
         entitlements = Entitlements(now)
         keys = TrustedKeys(cool_down_seconds=settings.peering.keys_cool_down_seconds)
         self._peer = Peer(settings, self._database, provider, profile, entitlements, keys)
+        self._store = AdmissionStore(
+            settings.valkey, on_stale=self._peer.sync.a_newer_version_is_known
+        )
+        self._meter = Meter(self._database, self._store, provider)
+        self._shipper = Shipper(self._database, self._peer.uplink)
         self._worker = self._jobs(settings, entitlements)
         self._runtime = settings.runtime
         verifier = TokenVerifier(self._jwks, now=self._database.clock.unix)
@@ -92,12 +95,11 @@ class DataPlane:
 
     def _jobs(self, settings: DataPlaneSettings, entitlements: Entitlements) -> Worker:
         sweeper = Sweeper(self._meter, entitlements.roots)
-        shipper = Shipper(self._database, self._peer.uplink)
         return Worker(
             {
                 "peering": self._peer.run,
                 "sweeper": partial(sweeper.run, settings.sweep_seconds),
-                "shipper": partial(shipper.run, settings.ship_seconds),
+                "shipper": partial(self._shipper.run, settings.ship_seconds),
             }
         )
 
@@ -128,4 +130,6 @@ class DataPlane:
         }
         if self._peer.sync.diverged:
             notes["versions"] = "differ from the control plane's beacon"
+        if refused := self._shipper.note():
+            notes["shipping"] = refused
         return notes

@@ -13,12 +13,14 @@ WHERE: Final = "tests/proofs/isolation/table_cases.py"
 @dataclass(frozen=True, slots=True)
 class TableCase:
     """A table with org_id. Rows of both tenants come from the product's own work; where tenants
-    have none by that way, `made_here` has the owner insert them for orgs of this suite."""
+    have none by that way, `made_here` has the owner insert them for orgs of this suite, with
+    `made_of` as the JSON of their other columns."""
 
     database: str
     table: str
     app_may: str  # as the migrations grant it: a wider grant is a change of this case
     made_here: bool = False
+    made_of: str = "{}"
 
     def __str__(self) -> str:
         return self.table
@@ -37,7 +39,13 @@ TENANT_TABLES: Final = (
     TableCase("control", "controlplane.issuer", READ_ONLY),
     TableCase("control", "controlplane.org", READ_ONLY),
     TableCase("control", "controlplane.org_entitlement", READ_ONLY),
-    TableCase("control", "controlplane.purged_org", "", made_here=True),
+    TableCase(
+        "control",
+        "controlplane.purged_org",
+        "",
+        made_here=True,
+        made_of='{"purged_at": "2026-02-01T00:00:00Z"}',
+    ),
     TableCase("control", "controlplane.snapshot", READ_ONLY),
     TableCase("control", "controlplane.usage_event", READ_ONLY),
     TableCase("data", "dataplane.audit_record", READ_ONLY),
@@ -47,6 +55,15 @@ TENANT_TABLES: Final = (
     TableCase("data", "dataplane.note", "SELECT, INSERT"),
     TableCase("data", "dataplane.org_key", "SELECT, INSERT"),
     TableCase("data", "dataplane.outcome", READ_ONLY),
+    # Only a control plane that refuses what it took before makes such rows.
+    TableCase(
+        "data",
+        "dataplane.shipping_refused",
+        "",
+        made_here=True,
+        made_of='{"stream": "usage", "row_id": "00000000-0000-7000-8000-000000000000",'
+        ' "reason": "event_changed", "refused_at": "2026-02-01T00:00:00Z"}',
+    ),
     TableCase("data", "dataplane.snapshot", ""),
     TableCase("data", "dataplane.thread", ALL),
 )

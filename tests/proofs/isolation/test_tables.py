@@ -73,8 +73,12 @@ async def two(
     orgs = (two_tenants.victim.org_id, two_tenants.intruder.org_id)
     if case.made_here:
         orgs = (f"gone-{secrets.token_hex(4)}", f"gone-{secrets.token_hex(4)}")
-        insert = sql.SQL("INSERT INTO {} (org_id) VALUES (%s), (%s) RETURNING 1").format(case.name)
-        await database.look(insert, *orgs)
+        insert = sql.SQL(
+            "INSERT INTO {table} SELECT made.* FROM unnest(%s::text[]) AS org_id,"
+            " jsonb_populate_record(NULL::{table}, %s::jsonb"
+            " || jsonb_build_object('org_id', org_id)) AS made RETURNING 1"
+        ).format(table=case.name)
+        await database.look(insert, list(orgs), case.made_of)
     two = Two(case, database, *orgs)
     for org_id in orgs:
         assert await two.rows_of(org_id), f"{org_id} has no row in {case}: nothing is proved"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -18,7 +18,12 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from tenantplane.core.errors import ConfigurationRefused, DependencyUnavailable, InvalidInput
+from tenantplane.core.errors import (
+    ConfigurationRefused,
+    DependencyUnavailable,
+    InvalidInput,
+    TenantplaneError,
+)
 from tenantplane.core.valkey import encoding, keys, library
 from tenantplane.core.valkey.answers import (
     AdmitAnswer,
@@ -27,6 +32,7 @@ from tenantplane.core.valkey.answers import (
     InstallAnswer,
     SettleAnswer,
     SpendAnswer,
+    Stale,
 )
 from tenantplane.core.valkey.requests import AdmitRequest, Installation, Level, Stage
 from tenantplane.core.valkey.settings import ValkeySettings
@@ -34,6 +40,9 @@ from tenantplane.core.valkey.settings import ValkeySettings
 _log = logging.getLogger(__name__)
 
 _BAD_ARGUMENT = "BADARG "
+# How the library names the arguments of `admit` that follow from what a caller asks for. All others
+# are this plane's work: its snapshot, its clock, its code.
+_AMOUNTS_OF_A_REQUEST = ("hold amount ", "tokens ")
 _FUNCTION_MISSING = "Function not found"
 # Policies under which Valkey refuses writes when its memory is full, rather than forget money.
 _KEEPS_EVERYTHING = "noeviction"
@@ -47,13 +56,19 @@ class AdmissionStore:
 
     Business refusals are answers. Errors raised by every method: InvalidInput (a bad request, all
     fields named), DependencyUnavailable (no answer in time: whether the call took effect is
-    unknown; `admit` and `settle` may be repeated with the same hold id, `begin_epoch` never).
+    unknown; `admit` and `settle` may be repeated with the same hold id, `begin_epoch` never). With
+    the code `admission_request_refused` nothing took effect: a clock is wrong, or this plane's
+    code, and the log says which argument.
 
     Answers: `EpochLost` → raise the epoch in Postgres, begin, install. `NotInstalled` → install
-    this root, then repeat (a `settle` that is dropped here is left to the sweeper).
+    this root, then repeat (a `settle` that is dropped here is left to the sweeper). `Stale` also
+    calls `on_stale`, so that the newer snapshot is fetched whoever asked.
     """
 
-    def __init__(self, settings: ValkeySettings) -> None:
+    def __init__(
+        self, settings: ValkeySettings, *, on_stale: Callable[[], None] | None = None
+    ) -> None:
+        self._on_stale = on_stale
         self._timeout_seconds = settings.timeout_seconds
         pool = BlockingConnectionPool.from_url(
             settings.url.get_secret_value(),
@@ -109,7 +124,10 @@ class AdmissionStore:
         arguments = encoding.admit_arguments(request)
         declared = _hold_keys(request.root_org_id, request.epoch, request.hold_id)
         reply = await self._call("tp_admit", declared, arguments)
-        return encoding.admit_answer(reply)
+        answer = encoding.admit_answer(reply)
+        if isinstance(answer, Stale) and self._on_stale is not None:
+            self._on_stale()
+        return answer
 
     async def settle(
         self,
@@ -206,11 +224,7 @@ class AdmissionStore:
                 await self._load_library()
                 return _EPOCH_LOST
             if message.startswith(_BAD_ARGUMENT):
-                raise InvalidInput(
-                    f"The admission library refuses the request: "
-                    f"{message.removeprefix(_BAD_ARGUMENT)}.",
-                    hint="Correct the field that is named.",
-                ) from None
+                raise _bad_argument(function, message.removeprefix(_BAD_ARGUMENT)) from None
             raise _unavailable(error) from error
         return cast(encoding.Reply, reply)
 
@@ -233,6 +247,22 @@ class AdmissionStore:
 
 def _hold_keys(root_org_id: str, epoch: int, hold_id: str) -> list[str]:
     return [*keys.of_root(root_org_id, epoch), keys.of_hold(root_org_id, hold_id, epoch)]
+
+
+def _bad_argument(function: str, fault: str) -> TenantplaneError:
+    """The caller's error where the amount is the caller's; else ours, which operators are told."""
+    if function == "tp_admit" and fault.startswith(_AMOUNTS_OF_A_REQUEST):
+        return InvalidInput(
+            f"The admission library refuses the request: {fault}.",
+            hint="Correct the field that is named.",
+        )
+    _log.error("the admission library refuses %s: %s", function, fault)
+    return DependencyUnavailable(
+        "The limits could not be checked: a clock is wrong, or this plane has a fault.",
+        hint="Nothing was counted; try again. The plane's log says what is wrong.",
+        code="admission_request_refused",
+        retry_after_seconds=1,
+    )
 
 
 def _unavailable(error: BaseException) -> DependencyUnavailable:

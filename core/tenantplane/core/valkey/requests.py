@@ -43,7 +43,7 @@ class Level:
     """Limits of one level. `periods` holds the current and the next period of each name.
 
     The store chooses by its own clock, so that a plane's wrong clock chooses nothing; a name of
-    which no period covers the store's time is refused as invalid input.
+    which no period covers the store's time is refused, and answered as 503.
     """
 
     kind: str

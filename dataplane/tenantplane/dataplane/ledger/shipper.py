@@ -3,6 +3,10 @@
 Rows are read in the order of their transactions, below the oldest one that still runs: there no row
 can appear any more, so that a long transaction loses nothing (a sequence as cursor would). The
 cursor moves after the acknowledgement; what is sent twice, the control plane knows by its id.
+
+A batch is taken whole or not at all. Where the control plane refuses it for one of its rows, halves
+are sent, down to that row, which is set aside in `dataplane.shipping_refused`: it would be refused
+for ever, and everything behind it with it.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
 from tenantplane.core.apis.events import (
@@ -22,10 +26,11 @@ from tenantplane.core.apis.events import (
 )
 from tenantplane.core.db.jobs import system_job
 from tenantplane.core.db.pool import Database
-from tenantplane.core.errors import DependencyUnavailable
+from tenantplane.core.errors import Conflict, DependencyUnavailable, Forbidden
 from tenantplane.dataplane.ledger.statements import statement
 
 _log = logging.getLogger(__name__)
+_security = logging.getLogger("tenantplane.security")
 
 SHIP = system_job(
     "ledger.ship", "sends usage and audit commitments of all orgs to the control plane"
@@ -34,9 +39,22 @@ SHIP = system_job(
 BATCH = 500
 Stream = Literal["usage", "audit"]
 
+# What is said of a row, and is said again however often it is sent. Any other refusal is of the
+# sender, of the moment, or not the control plane's: then all rows wait.
+_REFUSED_FOR_A_ROW: Final = {
+    (Forbidden.status, "org_not_on_plane"),
+    (Conflict.status, "event_changed"),
+    (Conflict.status, "record_changed"),
+}
+_MOST_COUNTED: Final = 1000
+
 
 class Uplink(Protocol):
-    """How batches reach the control plane. Raises DependencyUnavailable where it is away."""
+    """How batches reach the control plane, each whole or not at all.
+
+    Raises DependencyUnavailable where it is away, Forbidden and Conflict with the code that it
+    gives where it refuses the batch.
+    """
 
     async def send_usage(self, batch: UsageBatch) -> BatchAck: ...
 
@@ -45,10 +63,11 @@ class Uplink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """How many rows were acknowledged."""
+    """How many rows were acknowledged, and how many of both streams were set aside."""
 
     usage: int = 0
     audit: int = 0
+    set_aside: int = 0
 
 
 class Shipper:
@@ -56,6 +75,8 @@ class Shipper:
         self._database = database
         self._uplink = uplink
         self._batch = batch
+        # Of all replicas and starts, as of the last pass; not more than 1001 are counted.
+        self.refused_rows = 0
 
     async def run(self, interval_seconds: float) -> None:
         """Ships for ever; where the control plane is away, what is there waits."""
@@ -67,27 +88,81 @@ class Shipper:
             await asyncio.sleep(interval_seconds)
 
     async def ship(self) -> Shipped:
-        """Sends all that is there now. Raises DependencyUnavailable; acknowledged rows are done."""
-        return Shipped(
-            usage=await self._ship_all("usage", self._send_usage),
-            audit=await self._ship_all("audit", self._send_audit),
-        )
+        """Sends all that is there now. Raises DependencyUnavailable, and other refusals that are
+        not of a row; rows that were acknowledged or set aside are done."""
+        await self._count_refused()
+        usage, usage_aside = await self._ship_all("usage", self._send_usage)
+        audit, audit_aside = await self._ship_all("audit", self._send_audit)
+        if usage_aside or audit_aside:
+            await self._count_refused()
+        return Shipped(usage, audit, usage_aside + audit_aside)
 
-    async def _ship_all(self, stream: Stream, send: _Send) -> int:
-        shipped = 0
+    def note(self) -> str | None:
+        """What readiness shows, to anybody: no names."""
+        if not self.refused_rows:
+            return None
+        more = "more than " if self.refused_rows > _MOST_COUNTED else ""
+        count = min(self.refused_rows, _MOST_COUNTED)
+        rows = "row" if count == 1 else "rows"
+        return f"{more}{count} {rows} refused by the control plane: see the security log"
+
+    async def _ship_all(self, stream: Stream, send: _Send) -> tuple[int, int]:
+        """How many rows were acknowledged, and how many set aside."""
+        shipped = aside = 0
         while rows := await self._read(stream):
-            ack = await send(rows)
-            if ack.accepted + ack.duplicate != len(rows):
-                raise DependencyUnavailable(
-                    f"The control plane acknowledged {ack.accepted} + {ack.duplicate} of "
-                    f"{len(rows)} rows of {stream}.",
-                    retry_after_seconds=5,
-                )
-            await self._advance(stream, rows[-1])
-            shipped += len(rows)
+            acknowledged = await self._ship_rows(stream, rows, send)
+            shipped, aside = shipped + acknowledged, aside + len(rows) - acknowledged
             if len(rows) < self._batch:
                 break
-        return shipped
+        return shipped, aside
+
+    async def _ship_rows(self, stream: Stream, rows: list[dict[str, Any]], send: _Send) -> int:
+        """How many were acknowledged; the others are set aside. In order, so that the cursor stands
+        behind all that is done wherever this ends."""
+        try:
+            ack = await send(rows)
+        except (Forbidden, Conflict) as refused:
+            if (refused.status, refused.error_code) not in _REFUSED_FOR_A_ROW:
+                raise
+            if len(rows) == 1:
+                await self._set_aside(stream, rows[0], refused.error_code)
+                return 0
+            half = len(rows) // 2
+            acknowledged = await self._ship_rows(stream, rows[:half], send)
+            return acknowledged + await self._ship_rows(stream, rows[half:], send)
+        if ack.accepted + ack.duplicate != len(rows):
+            raise DependencyUnavailable(
+                f"The control plane acknowledged {ack.accepted} + {ack.duplicate} of "
+                f"{len(rows)} rows of {stream}.",
+                retry_after_seconds=5,
+            )
+        await self._advance(stream, rows[-1])
+        return len(rows)
+
+    async def _set_aside(self, stream: Stream, row: dict[str, Any], reason: str) -> None:
+        place = _place(stream, row)
+        # One transaction: a cursor that passes a row which is not kept aside would lose it.
+        async with self._database.system_tx(SHIP) as cursor:
+            await cursor.execute(
+                statement("set_row_aside"), {**place, "org_id": row["org_id"], "reason": reason}
+            )
+            new = cursor.rowcount == 1
+            await cursor.execute(statement("advance_cursor"), place)
+        if new:
+            _security.error(
+                "%s row %s of org %s is refused by the control plane (%s) and set aside",
+                stream,
+                place["id"],
+                row["org_id"],
+                reason,
+            )
+
+    async def _count_refused(self) -> None:
+        async with self._database.system_tx(SHIP) as cursor:
+            await cursor.execute(statement("count_refused"), {"limit": _MOST_COUNTED + 1})
+            row = await cursor.fetchone()
+        assert row is not None
+        self.refused_rows = row["refused"]
 
     async def _read(self, stream: Stream) -> list[dict[str, Any]]:
         async with self._database.system_tx(SHIP) as cursor:
@@ -100,12 +175,8 @@ class Shipper:
             return await cursor.fetchall()
 
     async def _advance(self, stream: Stream, last: dict[str, Any]) -> None:
-        identifier: UUID = last["event_id"] if stream == "usage" else last["record_id"]
         async with self._database.system_tx(SHIP) as cursor:
-            await cursor.execute(
-                statement("advance_cursor"),
-                {"stream": stream, "xid": last["xid"], "id": identifier},
-            )
+            await cursor.execute(statement("advance_cursor"), _place(stream, last))
 
     async def _send_usage(self, rows: list[dict[str, Any]]) -> BatchAck:
         events = tuple(UsageEvent.model_validate(row) for row in rows)
@@ -114,6 +185,12 @@ class Shipper:
     async def _send_audit(self, rows: list[dict[str, Any]]) -> BatchAck:
         commitments = tuple(AuditCommitment.model_validate(row) for row in rows)
         return await self._uplink.send_audit(AuditBatch(commitments=commitments))
+
+
+def _place(stream: Stream, row: dict[str, Any]) -> dict[str, object]:
+    """Where a row stands in its stream."""
+    identifier: UUID = row["event_id"] if stream == "usage" else row["record_id"]
+    return {"stream": stream, "xid": row["xid"], "id": identifier}
 
 
 class _Send(Protocol):

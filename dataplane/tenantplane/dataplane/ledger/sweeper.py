@@ -146,11 +146,28 @@ class Sweeper:
         await self._meter.closer.close(call, ending)
 
     async def _end_expired_holds(self, root: str) -> tuple[int, int]:
-        """How many were settled, and how many released."""
-        expired = await self._meter.store.expired(root, self._batch)
+        """How many were settled, and how many released.
+
+        All that are expired, each once, in pages: those of calls that are still open, or may still
+        be committed, stay where they are, the oldest first, and must not keep the others from
+        their turn. So each page begins anew and reaches past what stayed of those before it.
+        """
+        settled = released = 0
+        seen: set[str] = set()
+        limit = self._batch
+        while True:
+            page = [hold.hold_id for hold in await self._meter.store.expired(root, limit)]
+            ended = await self._end_holds(root, [UUID(h) for h in page if h not in seen])
+            settled, released = settled + ended[0], released + ended[1]
+            if len(page) < limit:
+                return settled, released
+            seen.update(page)
+            limit = self._batch + len(page) - sum(ended)
+
+    async def _end_holds(self, root: str, expired: list[UUID]) -> tuple[int, int]:
         # Until its window has passed, an intent may still be committed for the hold.
         closed_before = self._now() - self._times.commit_window - self._times.clock_margin
-        ids = [i for i in (UUID(hold.hold_id) for hold in expired) if time_of(i) < closed_before]
+        ids = [i for i in expired if time_of(i) < closed_before]
         if not ids:
             return 0, 0
         # A commit that passed the check of its window may be under way: once it is over, what is

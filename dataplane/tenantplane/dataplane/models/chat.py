@@ -7,9 +7,12 @@ or keep content at the provider (`store`).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic_core import from_json
 
 from tenantplane.core.errors import FieldError, InvalidInput
 
@@ -33,7 +36,8 @@ _NOT_PASSED_ON = {
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A text such as "NaN" becomes no number either.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TextPart(_Strict):
@@ -117,10 +121,10 @@ class ChatRequest(_Strict):
     metadata: (
         dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None
     ) = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     stop: str | Annotated[list[str], Field(max_length=4)] | None = None
     seed: int | None = None
     logit_bias: dict[str, float] | None = None
@@ -177,19 +181,46 @@ class ChatRequest(_Strict):
 
 def parse_chat_request(body: bytes) -> ChatRequest:
     """Raises InvalidInput that lists every bad field."""
+    found = _not_finite(body)
     try:
-        return ChatRequest.model_validate_json(body)
+        request = ChatRequest.model_validate_json(body)
     except ValidationError as refused:
-        found = [_field_error(dict(e)) for e in refused.errors(include_url=False)]
-        # A field that may be one of two types fails as each: the first says enough.
-        errors = tuple({e.path: e for e in reversed(found)}.values())[::-1]
-        raise InvalidInput(
-            "The request body is not valid: "
-            + "; ".join(f"{e.path}: {e.message}" for e in errors[:5])
-            + ("; …" if len(errors) > 5 else "")
-            + ".",
-            errors=errors,
-        ) from None
+        found += [_field_error(dict(e)) for e in refused.errors(include_url=False)]
+    if not found:
+        return request
+    # A field that may be one of two types fails as each: the first says enough.
+    errors = tuple({e.path: e for e in reversed(found)}.values())[::-1]
+    raise InvalidInput(
+        "The request body is not valid: "
+        + "; ".join(f"{e.path}: {e.message}" for e in errors[:5])
+        + ("; …" if len(errors) > 5 else "")
+        + ".",
+        errors=errors,
+    )
+
+
+def _not_finite(body: bytes) -> list[FieldError]:
+    """Numbers that JSON does not have (RFC 8259 section 6), or that no double holds: the parser
+    takes NaN, Infinity and 1e999, and providers and stores do not. Also where a schema of the
+    client's own is free, which no type of ours describes."""
+    try:
+        document: JsonValue = from_json(body)
+    except ValueError:
+        return []  # no JSON at all: the model's own parsing says where
+    message = "must be a finite number: NaN, Infinity and numbers beyond a double are no JSON"
+    return [FieldError(".".join(path) or "body", message) for path in _paths_not_finite(document)]
+
+
+def _paths_not_finite(value: JsonValue) -> Iterator[tuple[str, ...]]:
+    # The parser bounds how deep a document is.
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield ()
+    elif isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, part in inner:
+            for path in _paths_not_finite(part):
+                yield (str(name), *path)
 
 
 _ADVICE = {

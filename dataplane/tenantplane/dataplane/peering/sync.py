@@ -13,7 +13,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from tenantplane.core.apis.planes import Changes, SignedSnapshot
@@ -33,6 +33,9 @@ _security = logging.getLogger("tenantplane.security")
 # While a long transaction at the control plane holds its horizon back, it repeats what it sent.
 _FIRST_REPEAT_SECONDS = 0.05
 _LONGEST_REPEAT_SECONDS = 2.0
+# Callers that are told to try again meet a version that is not there yet as often as they try: the
+# control plane is asked for it once in the time that they are told to wait.
+_HEARD_AGAIN_AFTER = timedelta(seconds=1)
 # Signature checks between two turns of the event loop: some 5 ms of the requests' latency.
 _CHECKS_PER_TURN = 25
 
@@ -84,6 +87,7 @@ class Sync:
         self._cursor = 0
         self._wake = asyncio.Event()
         self._repeat = Backoff(_LONGEST_REPEAT_SECONDS, _FIRST_REPEAT_SECONDS)
+        self._heard_at: datetime | None = None
         self._keys_refreshed_at = 0.0
         self._whole = True  # the pages being read began at cursor 0
         self.diverged = False  # a full resync did not give what the beacon says
@@ -103,6 +107,18 @@ class Sync:
             if beacon is not None:
                 self._entitlements.hear(HeardBeacon(beacon, state.beacon.received_at))
         _log.info("restored %d of %d snapshots", len(self._entitlements.versions()), len(kept))
+
+    def a_newer_version_is_known(self) -> None:
+        """Asks at once: admission met a version of an org that is newer than the one held here,
+        since another replica has it. Needs the running event loop's thread."""
+        now = self._now()
+        # A clock that was set back must not silence this until it has caught up.
+        if self._heard_at is not None and (
+            timedelta(0) <= now - self._heard_at < _HEARD_AGAIN_AFTER
+        ):
+            return
+        self._heard_at = now
+        self._wake.set()
 
     async def follow(self, session: Conversation) -> None:
         """Stream and poll, for ever. Raises only what is a fault of this code."""

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypedDict, Unpack
 
+import pytest
+
+from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.core.valkey.answers import PeriodSpend, Spend, SpendAnswer
 from tenantplane.core.valkey.requests import AdmitRequest, Level, Period, Slot
 from tests.fixtures.valkey import SESSION_EPOCH
@@ -62,3 +68,16 @@ def only(spend: SpendAnswer) -> PeriodSpend:
     assert isinstance(spend, Spend), spend
     (account,) = spend.periods
     return account
+
+
+@contextmanager
+def says_in_its_log(caplog: pytest.LogCaptureFixture, what: str) -> Iterator[None]:
+    """The call ends with 503, and the log, not the caller, is told what was wrong."""
+    caplog.clear()
+    with pytest.raises(DependencyUnavailable) as refused:
+        yield
+    assert refused.value.error_code == "admission_request_refused"
+    assert what not in str(refused.value)
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(errors) == 1
+    assert what in errors[0]

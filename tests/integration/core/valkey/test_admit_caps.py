@@ -10,9 +10,18 @@ from tenantplane.core.money import MAX_CAP
 from tenantplane.core.valkey import encoding, keys
 from tenantplane.core.valkey.answers import Admitted, Placing, Reason, Refused, Spend, Stale
 from tenantplane.core.valkey.client import AdmissionStore
+from tenantplane.core.valkey.embedded import EmbeddedValkey
 from tenantplane.core.valkey.requests import AdmitRequest, Level, Period, Stage
 from tests.fixtures.valkey import SESSION_EPOCH
-from tests.integration.core.valkey.builders import END, START, month, only, org, request
+from tests.integration.core.valkey.builders import (
+    END,
+    START,
+    month,
+    only,
+    org,
+    request,
+    says_in_its_log,
+)
 
 
 async def held(store: AdmissionStore, root: str, level: Level) -> int:
@@ -157,12 +166,12 @@ async def test_an_enlarged_hold_stays_on_the_period_that_it_was_put_on(
 
 
 async def test_enlarging_without_a_level_of_the_hold_is_refused(
-    admission_store: AdmissionStore, installed_root: str
+    admission_store: AdmissionStore, installed_root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     user = Level("user", "u", periods=(month(),))
     hold = request(installed_root, org(), user, hold_nanousd=60)
     await admission_store.admit(hold)
-    with pytest.raises(InvalidInput, match="which the request does not name"):
+    with says_in_its_log(caplog, "which the request does not name"):
         await admission_store.admit(replace(hold, hold_nanousd=70, levels=(org(),)))
 
 
@@ -224,22 +233,23 @@ async def test_the_server_chooses_the_period_by_its_own_time(
     ]
 
 
-async def test_periods_that_miss_the_servers_time_are_an_error_and_never_free(
-    admission_store: AdmissionStore, installed_root: str
+async def test_periods_that_miss_the_servers_time_are_our_error_and_never_free(
+    admission_store: AdmissionStore, installed_root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A clock that is off is no fault of the caller, who is told to try again."""
     past = Period("month", "past", START - 100, START, None, 10)
     level = Level("org", "acme", periods=(past, month(name="day")))
-    with pytest.raises(InvalidInput, match=r'levels\[0\]: no period "month" covers'):
+    with says_in_its_log(caplog, 'levels[0]: no period "month" covers'):
         await admission_store.admit(request(installed_root, level, hold_nanousd=1))
     both = Level("org", "acme", periods=(month(), replace(month(), id="other")))
-    with pytest.raises(InvalidInput, match='two periods "month"'):
+    with says_in_its_log(caplog, 'two periods "month"'):
         await admission_store.admit(request(installed_root, both, hold_nanousd=1))
 
 
 async def test_a_level_that_is_there_twice_is_an_error(
-    admission_store: AdmissionStore, installed_root: str
+    admission_store: AdmissionStore, installed_root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(InvalidInput, match=r"levels\[1\] is there twice"):
+    with says_in_its_log(caplog, "levels[1] is there twice"):
         await admission_store.admit(request(installed_root, org(), org(), hold_nanousd=1))
 
 
@@ -281,6 +291,37 @@ async def test_the_library_itself_refuses_what_is_no_amount(
     with pytest.raises(InvalidInput, match="hold amount must be a whole number"):
         await admission_store._call("tp_admit", _keys_of(good), arguments)
     assert await held(admission_store, installed_root, org()) == 0
+
+
+async def test_amounts_of_the_request_are_the_callers_and_other_arguments_are_ours(
+    admission_store: AdmissionStore, installed_root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = request(installed_root, org(), tokens=424_242, ttl_seconds=4343)
+    arguments = encoding.admit_arguments(good)
+    tokens = ["-7" if value == "424242" else value for value in arguments]
+    with pytest.raises(InvalidInput, match="tokens must be a whole number"):
+        await admission_store._call("tp_admit", _keys_of(good), tokens)
+    ttl = ["-7" if value == "4343" else value for value in arguments]
+    with says_in_its_log(caplog, "ttl must be a whole number"):
+        await admission_store._call("tp_admit", _keys_of(good), ttl)
+
+
+async def test_a_stale_answer_is_announced_and_no_other(
+    valkey_server: EmbeddedValkey, admission_store: AdmissionStore, installed_root: str
+) -> None:
+    heard: list[str] = []
+    watched = AdmissionStore(valkey_server.settings, on_stale=lambda: heard.append("stale"))
+    try:
+        await watched.open()
+        assert isinstance(
+            await watched.admit(request(installed_root, org(), snapshot_version=9)), Admitted
+        )
+        assert heard == []
+        answer = await watched.admit(request(installed_root, org(), snapshot_version=8))
+        assert answer == Stale(9)
+        assert heard == ["stale"]
+    finally:
+        await watched.close()
 
 
 def _keys_of(request: AdmitRequest) -> list[str]:

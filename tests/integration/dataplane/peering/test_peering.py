@@ -127,6 +127,33 @@ async def test_suspension_arrives_by_the_poll_where_there_is_no_stream(
     await wary.data.answers(secret, 403)  # polls come every 30 s, here every 0.1 s
 
 
+async def test_a_replica_that_lags_behind_another_asks_as_soon_as_it_hears_of_it(
+    start_data_plane: StartDataPlane, scripted_control_plane: ScriptedControlPlane
+) -> None:
+    peers = await _pair(
+        start_data_plane,
+        scripted_control_plane,
+        "laggard",
+        TENANTPLANE_PEERING__POLL_SECONDS="60",
+    )
+    secret = await peers.tenant("moved-on")
+    await peers.applied()
+    await peers.known.end_streams()
+    await peers.control.change("moved-on")
+    twin = peers.data.twin()
+    try:
+        await twin.start()
+        await peers.applied()  # by the twin, which asks when it starts
+        assert (await twin.chat(secret, "hello")).status_code == 200
+        stale = await peers.data.chat(secret, "hello")
+        assert (stale.status_code, stale.json()["error"]["code"]) == (503, "stale_snapshot")
+        # Long before the poll that comes in a minute.
+        await until(lambda: peers.data.chat(secret, "hello"), lambda r: r.status_code == 200)
+    finally:
+        await twin.close()
+        await peers.data.close()
+
+
 def _bad(control: ScriptedControlPlane, snapshot: Snapshot, how: str) -> SignedSnapshot:
     signer = SigningKey.generate() if how == "another signer" else control.key
     if how == "another plane's":

@@ -69,3 +69,52 @@ def test_images_are_refused_while_no_price_bounds_them() -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     with pytest.raises(InvalidInput):
         parse_chat_request(body(messages=[{"role": "user", "content": [part]}]))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1.5E+400"])
+@pytest.mark.parametrize(
+    ("field", "path"),
+    [
+        ('"temperature": #', "temperature"),
+        ('"max_tokens": #', "max_tokens"),
+        ('"logit_bias": {"50256": #}', "logit_bias.50256"),
+        ('"response_format": {"schema": {"enum": [1, #]}}', "response_format.schema.enum.1"),
+        ('"tool_choice": {"weight": #}', "tool_choice.weight"),
+        (
+            '"tools": [{"type": "function", "function":'
+            ' {"name": "f", "parameters": {"maximum": #}}}]',
+            "tools.0.function.parameters.maximum",
+        ),
+        # Not passed on, and refused all the same: no body that is no JSON is half accepted.
+        ('"messages": [{"role": "assistant", "content": "x", "extra": #}]', "messages.0.extra"),
+    ],
+)
+def test_a_number_that_json_does_not_have_is_refused_by_its_field(
+    field: str, path: str, number: str
+) -> None:
+    text = (
+        '{"model": "assistant-1", "messages": [{"role": "user", "content": "Hello"}], '
+        + field.replace("#", number)
+        + "}"
+    )
+    with pytest.raises(InvalidInput) as refused:
+        parse_chat_request(text.encode())
+    assert [e.path for e in refused.value.errors] == [path]
+    assert path in refused.value.detail
+
+
+def test_a_bias_spelled_out_as_a_text_is_refused_too() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_chat_request(body(logit_bias={"50256": "NaN"}))
+    assert [e.path for e in refused.value.errors] == ["logit_bias.50256"]
+
+
+def test_all_fields_are_named_beside_a_number_that_json_does_not_have() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_chat_request(body(n=2, temperature=float("nan"), logit_bias={"1": float("inf")}))
+    assert {e.path for e in refused.value.errors} == {"n", "temperature", "logit_bias.1"}
+
+
+def test_texts_that_read_like_numbers_are_texts() -> None:
+    schema = {"title": "NaN", "const": "1e999", "examples": ["Infinity"]}
+    assert parse_chat_request(body(response_format=schema)).response_format == schema

@@ -285,3 +285,37 @@ async def test_restore_puts_in_force_what_was_kept_and_nothing_forged(plane: Pla
     await plane.sync.restore(state)
     assert plane.entitlements.versions() == {"acme": 3}
     assert plane.entitlements.beacon_age_seconds() == 0
+
+
+async def turns() -> None:
+    """Lets all that can go on without a timer go on: in memory, a few turns are enough."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def test_a_version_that_was_heard_of_is_asked_for_at_once_and_not_by_every_caller() -> None:
+    clock = [NOW]
+    keys = TrustedKeys(cool_down_seconds=60)
+    keys.replace(KEY.key_set().to_jwks())
+    settings = PeeringSettings(poll_seconds=60, longest_pause_seconds=60)
+    sync = Sync("p1", "r1", settings, Kept(), Entitlements(lambda: NOW), keys, lambda: clock[0])
+    script = Script([changes(1, sequence, {}) for sequence in range(1, 9)])
+    following = asyncio.create_task(sync.follow(script))
+    try:
+        await turns()
+        assert script.asked == [0]  # the next poll is a minute away
+        sync.a_newer_version_is_known()
+        await turns()
+        assert script.asked == [0, 1]
+        # A control plane that does not have it yet is not asked as often as clients call.
+        for _ in range(50):
+            sync.a_newer_version_is_known()
+            await turns()
+        assert script.asked == [0, 1]
+        clock[0] += timedelta(seconds=1)
+        sync.a_newer_version_is_known()
+        await turns()
+        assert script.asked == [0, 1, 1]
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
