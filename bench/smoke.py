@@ -31,6 +31,7 @@ EXAMPLES = Path("examples/first")
 CLUSTER = "tenantplane-bench"
 TENANTS = 100
 _CALLS = 400
+_LONGEST_WAIT_SECONDS = 120.0
 _CALLERS = 4
 
 
@@ -102,11 +103,19 @@ def _hundred_tenants(release: Release) -> float:
     ]
     started = time.monotonic()
     release.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, documents)))
-    targets = [f"tenant/{name}" for name in names]
-    release.kubectl("wait", *targets, "--for=condition=Ready", "--timeout=120s")
+    # `kubectl wait` asks for one object after the other, which alone takes it ten seconds.
+    while _ready(release) < TENANTS:
+        if time.monotonic() - started > _LONGEST_WAIT_SECONDS:
+            raise RuntimeError(f"{_ready(release)} of {TENANTS} tenants are Ready")
+        time.sleep(0.25)
     seconds = time.monotonic() - started
     release.kubectl("delete", "tenant", *names, "--timeout=180s")
     return seconds
+
+
+def _ready(release: Release) -> int:
+    rows = release.kubectl("get", "tenants", "--no-headers").splitlines()
+    return sum(row.startswith("bench-") and " True " in row for row in rows)
 
 
 async def _chat() -> list[float]:
