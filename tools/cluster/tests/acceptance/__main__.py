@@ -284,7 +284,7 @@ def machine() -> dict[str, str]:
         "/run/tenantplane",
         "/var/lib/tenantplane",
         "/var/log/containers",
-        "/root/.kube",
+        str(Path.home() / ".kube"),
         "/etc/cni/net.d",
     )
     listed = {
