@@ -29,9 +29,14 @@ class Level(Wire):
 
 
 class ModelGrant(Wire):
-    """A model that the org may use, at its selling price in nano-dollars a token."""
+    """A model that the org may use, at its selling price in nano-dollars a token.
+
+    `kind` says what it is called for; `dimensions` is the length of an embedding model's vectors.
+    """
 
     name: str
+    kind: Literal["chat", "embedding"] = "chat"
+    dimensions: int | None = Field(default=None, ge=1, le=4000)
     provider: str
     upstream_model: str
     input_nanousd_per_token: int = Field(ge=0)
@@ -68,6 +73,7 @@ class Snapshot(Wire):
     levels: tuple[Level, ...]
     tools: tuple[str, ...] = ()
     models: tuple[ModelGrant, ...] = ()
+    data_sources: tuple[str, ...] = ()
     api_keys: tuple[ApiKeyGrant, ...] = ()
 
     def model_grant(self, name: str) -> ModelGrant | None:

@@ -138,7 +138,7 @@ class Supervisor:
     def _context(self, request: AgentRequest, run: MeteredRun, thread_id: str) -> RunContext:
         allowed = resolve_tools(run.snapshot, run.tenant)
         stored_thread = namespaced(run.tenant.org_id, thread_id)
-        tool_context = ToolContext(run.tenant, stored_thread, self._database)
+        tool_context = ToolContext(run.tenant, stored_thread, self._database, run)
         model = SupervisedModel(request.grant, request.options, request.output_limit)
         return RunContext(
             run=run,

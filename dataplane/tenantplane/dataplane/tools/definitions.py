@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tenantplane.core.db.pool import Database
 from tenantplane.core.tenancy import TenantContext
+from tenantplane.dataplane.models.accounting import MeteredRun
 
 
 class ToolArguments(BaseModel):
@@ -20,11 +21,13 @@ class ToolArguments(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """For whom a tool runs. `thread_id` is the stored form, `{org_id}::{uuid}`."""
+    """For whom a tool runs. `thread_id` is the stored form, `{org_id}::{uuid}`; `run` meters what
+    the tool itself calls, and carries the snapshot that says what the org may use."""
 
     tenant: TenantContext
     thread_id: str
     database: Database
+    run: MeteredRun
 
 
 A = TypeVar("A", bound=ToolArguments)

@@ -92,7 +92,7 @@ async def test_each_call_is_opened_closed_and_ends_as_words(
 ) -> None:
     run = RecordingRun()
     limits = ToolLimits(timeout_seconds=0.05, output_bytes=11)
-    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
     executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), limits)
     outcome = await executor.execute(ToolCallRequest("c1", name, arguments))
     assert text is None or outcome.text == text
@@ -103,7 +103,7 @@ async def test_each_call_is_opened_closed_and_ends_as_words(
 
 async def test_names_that_a_model_makes_up_are_tamed_for_the_ledger() -> None:
     run = RecordingRun()
-    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
     executor = ToolExecutor({}, context, cast("MeteredRun", run), ToolLimits())
     await executor.execute(ToolCallRequest("c", "a\0b\nc" + "x" * 200, "y" * 100_000))
     ((name, arguments, _),) = run.opened
@@ -114,7 +114,7 @@ async def test_names_that_a_model_makes_up_are_tamed_for_the_ledger() -> None:
 async def test_a_call_whose_client_left_is_closed_as_interrupted() -> None:
     """What it did by then is on record at once, not when a sweeper finds it."""
     run = RecordingRun()
-    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
     executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), ToolLimits())
     executing = asyncio.create_task(executor.execute(ToolCallRequest("c1", "never", "{}")))
     await run.is_open.wait()
@@ -126,7 +126,7 @@ async def test_a_call_whose_client_left_is_closed_as_interrupted() -> None:
 
 async def test_a_call_that_the_run_refuses_is_on_record_and_does_nothing() -> None:
     run = RecordingRun()
-    context = ToolContext(TENANT, "acme::t", cast("Database", None))
+    context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
     executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), ToolLimits())
     too_many = ToolOutcome("Error: too many.", failed="too_many")
     request = ToolCallRequest("c1", "never", "{}")
