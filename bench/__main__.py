@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import smoke
+from bench import noise, smoke, state, vectors
 
-SUITES = {"smoke": smoke.run}
+SUITES = {
+    "smoke": smoke.run,
+    "state": state.run,
+    "vectors": vectors.run,
+    "noise": noise.run,
+}
 
 
 def main() -> int:
@@ -22,7 +27,13 @@ def main() -> int:
         action="store_true",
         help="leave out what builds everything anew in empty caches (some 15 minutes)",
     )
+    parser.add_argument(
+        "--small", action="store_true", help="vectors alone: a corpus for development, in a minute"
+    )
     options = parser.parse_args()
+    if options.small:
+        vectors.run(cold=False, small=True)
+        return 0
     SUITES[options.suite](cold=not options.skip_cold)
     return 0
 

@@ -33,6 +33,12 @@ def at_most(name: str, samples: Sequence[float], unit: str, goal: float) -> Figu
     return Figure(name, round(value, 3), unit, f"<= {goal:g}", value <= goal, _rounded(samples))
 
 
+def at_least(name: str, samples: Sequence[float], unit: str, goal: float) -> Figure:
+    """The median of `samples`, which should reach `goal`."""
+    value = statistics.median(samples)
+    return Figure(name, round(value, 3), unit, f">= {goal:g}", value >= goal, _rounded(samples))
+
+
 def plain(name: str, samples: Sequence[float], unit: str) -> Figure:
     """The median of `samples`, without a goal."""
     value = statistics.median(samples)

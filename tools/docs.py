@@ -26,8 +26,10 @@ from pydantic.fields import FieldInfo
 from tenantplane.cli.local.providers import EXAMPLE_MODEL
 from tenantplane.controlplane.settings import ControlPlaneSettings
 from tenantplane.core.db.administration import BootstrapSettings, MigrationSettings
+from tenantplane.core.db.context_key_commands import ContextKeySettings
 from tenantplane.core.settings import ENV_PREFIX, NESTED
 from tenantplane.dataplane.settings import DataPlaneSettings
+from tenantplane.dataplane.sources.sql.commands import OwnerSettings
 from tenantplane.operator.settings import OperatorSettings
 
 ROOT: Final = Path(__file__).parent.parent
@@ -91,6 +93,12 @@ COMPONENTS: Final = (
         "tenantplane-controlplane migrate, tenantplane-dataplane migrate",
         MigrationSettings,
     ),
+    Component(
+        "Rotating the context key",
+        "tenantplane-controlplane context-key, tenantplane-dataplane context-key",
+        ContextKeySettings,
+    ),
+    Component("SQL sources", "tenantplane-dataplane sql-source", OwnerSettings),
 )
 
 # The CLI reads these one by one; a test holds this list against what its code reads.

@@ -61,6 +61,42 @@ def test_an_applied_tenant_becomes_ready_and_says_so(release: Release) -> None:
     release.kubectl("delete", "tenant", "quick", "--timeout=60s")
 
 
+def test_the_live_database_is_verified_and_kubectl_says_so(release: Release) -> None:
+    path = '{.status.conditions[?(@.type=="IsolationVerified")].status}'
+
+    def said() -> str:
+        return release.kubectl("get", "tenant", "acme", "-o", f"jsonpath={path}").strip()
+
+    # The operator looks again each 20 s; the plane's first report may come after its first look.
+    _until(lambda: said() == "True", "IsolationVerified", 90)
+    condition = _condition(release, "tenant", "acme", "IsolationVerified")
+    assert condition["reason"] == "Verified"
+    assert "nothing is refused" in condition["message"]
+
+
+@pytest.mark.req("R84")
+@pytest.mark.parametrize(
+    ("offer", "message"),
+    [
+        ({}, "outputUSDPerMillionTokens is required for kind: chat"),
+        ({"kind": "embedding"}, "dimensions is required for kind: embedding"),
+        ({"kind": "embedding", "dimensions": 2001}, "less than or equal to 2000"),
+        (
+            {"kind": "embedding", "dimensions": 2, "outputUSDPerMillionTokens": "1"},
+            "an embedding model has no output",
+        ),
+    ],
+    ids=["no-output-price", "no-dimensions", "too-long", "output-price"],
+)
+def test_an_offer_that_means_nothing_is_refused_with_what_to_do(
+    release: Release, offer: dict[str, Any], message: str
+) -> None:
+    model = {"name": "a", "inputUSDPerMillionTokens": "1", **offer}
+    plan = {"apiVersion": API, "kind": "Plan", "metadata": {"name": "bad"}}
+    with pytest.raises(ClusterError, match=message):
+        _apply(release, plan | {"spec": {"prices": {"models": [model]}}})
+
+
 @pytest.mark.req("R84")
 def test_every_field_is_explained(release: Release) -> None:
     said = release.kubectl("explain", "tenant.spec.limits")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tenantplane.cli import manifests
 from tenantplane.cli.manifests import Manifest
 from tenantplane.cli.output import console, table
-from tenantplane.core.apis.registry import TenantView
+from tenantplane.core.apis.registry import IsolationView, TenantView
 from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.core.registry import RegistryClient
 
@@ -83,13 +83,14 @@ async def get_tenants(registry: RegistryClient) -> None:
 
 async def get_plans(registry: RegistryClient) -> None:
     table(
-        ("name", "tenants", "tools", "models", "version", "writer"),
+        ("name", "tenants", "tools", "models", "data sources", "version", "writer"),
         [
             (
                 p.name,
                 p.tenants,
                 ",".join(p.spec.entitlements.tools),
                 ",".join(p.spec.entitlements.models),
+                ",".join(p.spec.entitlements.data_sources),
                 p.version,
                 p.writer,
             )
@@ -100,12 +101,30 @@ async def get_plans(registry: RegistryClient) -> None:
 
 async def get_planes(registry: RegistryClient) -> None:
     table(
-        ("name", "region", "kind", "endpoint", "enrolled", "replicas", "orgs"),
+        ("name", "region", "kind", "endpoint", "enrolled", "replicas", "orgs", "isolation"),
         [
-            (p.name, p.region, p.kind, p.endpoint, p.enrolled, p.replicas, p.orgs)
+            (
+                p.name,
+                p.region,
+                p.kind,
+                p.endpoint,
+                p.enrolled,
+                p.replicas,
+                p.orgs,
+                isolation_word(p.isolation),
+            )
             for p in await registry.planes()
         ],
     )
+
+
+def isolation_word(report: IsolationView | None) -> str:
+    """What a plane's last check of its live database comes to."""
+    if report is None:
+        return "not reported yet"
+    if report.refusals:
+        return f"{report.refusals} refused"
+    return "stale" if report.is_stale else "verified"
 
 
 async def delete(registry: RegistryClient, kind: str, name: str, policy: str) -> None:

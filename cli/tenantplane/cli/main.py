@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tenantplane.cli import apply as applying
-from tenantplane.cli import context, keys
+from tenantplane.cli import context, doctor, keys
 from tenantplane.cli.local import demo as local_demo
 from tenantplane.cli.local import dev as local_dev
 from tenantplane.cli.output import console, fail
@@ -29,8 +29,10 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys of a tenant.", no_args_is_help=True)
 planes_app = typer.Typer(help="Data planes.", no_args_is_help=True)
+doctor_app = typer.Typer(help="Checks of what is installed.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(planes_app, name="planes")
+app.add_typer(doctor_app, name="doctor")
 
 
 class Kind(StrEnum):
@@ -138,6 +140,20 @@ def planes_create(
         console.print(f"  TENANTPLANE_ENROLMENT_TOKEN={plane.enrolment_token}", markup=False)
 
     _with_registry(create)
+
+
+@doctor_app.command("db")
+def doctor_db(
+    local: Annotated[
+        doctor.Plane | None, typer.Option(help="A database of 'tenantplane dev', running here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a document.")] = False,
+) -> None:
+    """Check that a plane's database keeps its tenants apart; exits 1 where a service would refuse.
+
+    Without --local it is the database of TENANTPLANE_DATABASE__…, the plane's own variables.
+    """
+    raise typer.Exit(asyncio.run(doctor.run(doctor.settings_of(local), as_json=as_json)))
 
 
 @app.command()

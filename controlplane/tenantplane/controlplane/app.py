@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from tenantplane.controlplane import health, problems
 from tenantplane.controlplane.audit import endpoints as audit
 from tenantplane.controlplane.identity import endpoints as identity
-from tenantplane.controlplane.middleware import AccessLog, BodyLimit
+from tenantplane.controlplane.middleware import AccessLog, BodyLimit, IsolationGuard
 from tenantplane.controlplane.planes import endpoints as planes
 from tenantplane.controlplane.registry import endpoints as registry
 from tenantplane.controlplane.services import Services
@@ -24,5 +24,6 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(domain.router)
     app.include_router(health.router)
     app.add_middleware(BodyLimit, max_bytes=services.settings.max_body_bytes)
+    app.add_middleware(IsolationGuard, services=services)
     app.add_middleware(AccessLog)
     return app

@@ -26,7 +26,9 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(services: ServicesDep) -> dict[str, str]:
-    """A transaction as a tenant, one as the system, a signature that verifies, a listener."""
+    """A transaction as a tenant, one as the system, a signature that verifies, a listener; and a
+    database that its own check does not refuse."""
+    services.isolation.require()
     async with services.database.tenant_tx(_NOBODY) as cursor:
         await cursor.execute(_WHO_AM_I)
         row = await cursor.fetchone()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tenantplane.controlplane.settings import ControlPlaneSettings
+from tenantplane.core.db.context_key_commands import add_context_key_commands
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.core.telemetry.logging import configure
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _migrate()
             case "bootstrap":
                 _bootstrap()
+            case "context-key":
+                asyncio.run(chosen.run(chosen))
     except TenantplaneError as refused:
         _log.error("%s", refused)
         return 1
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         help="make roles and database, then migrate; run again as often as you like",
         epilog="needs TENANTPLANE_ADMIN_DSN, TENANTPLANE_ROLE_PASSWORDS__… and …DATABASE__…",
     )
+    add_context_key_commands(commands)
     return parser
 
 

@@ -1,18 +1,25 @@
-"""Plain ASGI around the application: an upper bound on bodies, the access log, the last resort."""
+"""Plain ASGI around the application: an upper bound on bodies, the access log, the last resort,
+and the refusal of all while the database is not safe."""
 
 from __future__ import annotations
 
 import logging
 import time
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tenantplane.controlplane.problems import internal_error
+from tenantplane.controlplane.problems import internal_error, problem_response
+from tenantplane.controlplane.services import Services
+from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.core.ids import new_id
 
 _access = logging.getLogger("tenantplane.access")
 _log = logging.getLogger(__name__)
+
+# What says how the process is goes on saying it.
+_HEALTH: Final = frozenset({"/healthz", "/readyz"})
 
 
 class AccessLog:
@@ -87,3 +94,20 @@ class BodyLimit:
             return message
 
         await self._app(scope, bounded, send)
+
+
+class IsolationGuard:
+    """Serves nothing while a refusal of the database's live check stands."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _HEALTH:
+            try:
+                self._services.isolation.require()
+            except DependencyUnavailable as refused:
+                await problem_response(refused, scope["path"])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)

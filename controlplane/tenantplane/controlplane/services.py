@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,9 +21,15 @@ from tenantplane.controlplane.settings import ControlPlaneSettings
 from tenantplane.controlplane.usage.service import Usage
 from tenantplane.core.apis.registry import PlaneRequest
 from tenantplane.core.db.pool import Database
+from tenantplane.core.db.watch import DatabaseCatalogue, IsolationWatch
 from tenantplane.core.identity.jwks import JwksCache, JwksSettings
 from tenantplane.core.keys.local import LocalKeyProvider
 from tenantplane.core.keys.signing import SigningKey
+
+_log = logging.getLogger(__name__)
+
+# Before the watch over the database is begun again, should it fail.
+_REST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +38,7 @@ class Services:
 
     settings: ControlPlaneSettings
     database: Database
+    isolation: IsolationWatch
     signer: SigningKey
     feed: ChangeFeed
     identity: Identity
@@ -54,7 +63,10 @@ async def running(settings: ControlPlaneSettings, feed: ChangeFeed) -> AsyncIter
     try:
         services = await _build(settings, database, feed, jwks)
         await _ensure_planes(services)
-        async with feed.listening(database.listen(CHANGED_CHANNEL)):
+        async with (
+            feed.listening(database.listen(CHANGED_CHANNEL)),
+            _watching(services.isolation),
+        ):
             yield services
     finally:
         await jwks.aclose()
@@ -79,6 +91,7 @@ async def _build(
     return Services(
         settings=settings,
         database=database,
+        isolation=IsolationWatch(DatabaseCatalogue(database), settings.isolation_check_seconds),
         signer=signer,
         feed=feed,
         identity=Identity(
@@ -95,6 +108,26 @@ async def _build(
         usage=usage,
         audit=Audit(planes),
     )
+
+
+@asynccontextmanager
+async def _watching(watch: IsolationWatch) -> AsyncIterator[None]:
+    """The live database is checked inside the block."""
+    task = asyncio.create_task(_keep_watching(watch), name="isolation")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _keep_watching(watch: IsolationWatch) -> None:
+    while True:
+        try:
+            await watch.run()
+        except Exception:  # noqa: BLE001 (the border: whatever it is, nobody else watches)
+            _log.exception("the watch over the database failed")
+        await asyncio.sleep(_REST_SECONDS)
 
 
 async def _ensure_planes(services: Services) -> None:

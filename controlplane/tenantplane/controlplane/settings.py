@@ -54,6 +54,8 @@ class ControlPlaneSettings(ServiceSettings):
     heartbeat_interval_seconds: Annotated[float, Field(gt=0, le=30)] = 5.0
     # A replica not heard for so long no longer counts. Planes poll every 30 s at least: three times that, and a replica is gone.
     replica_live_seconds: Annotated[int, Field(ge=1, le=3600)] = 90
+    # How often the control plane's own live database is checked; changes of its tables are seen sooner.
+    isolation_check_seconds: Annotated[float, Field(gt=0, le=86_400)] = 3600.0
     # Larger requests are refused.
     max_body_bytes: Annotated[int, Field(ge=1024, le=16_777_216)] = 1_048_576
     # Longest wait for running requests at SIGTERM.

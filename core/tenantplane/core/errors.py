@@ -2,6 +2,7 @@
 
     TenantplaneError
     ├── InvalidInput               400  the request is malformed; `errors` lists every bad field
+    │   ├── UnsupportedMediaType   415  a body of a kind that is not read here
     │   └── Unprocessable          422  well-formed, but breaks a rule (manifest, idempotency key)
     ├── Unauthenticated            401  not who you say
     │   └── StaleClaims            401  the token is older than the org's plan or epoch: exchange it again
@@ -92,6 +93,7 @@ class TenantplaneError(Exception):
             403: "permission_error",
             404: "not_found_error",
             409: "conflict_error",
+            415: "invalid_request_error",
             422: "invalid_request_error",
             429: "rate_limit_error",
         }.get(self.status, "server_error")
@@ -114,6 +116,10 @@ class InvalidInput(TenantplaneError):
 
 class Unprocessable(InvalidInput):
     code, status, title = "unprocessable", 422, "Unprocessable input"
+
+
+class UnsupportedMediaType(InvalidInput):
+    code, status, title = "unsupported_media_type", 415, "Unsupported media type"
 
 
 class Unauthenticated(TenantplaneError):

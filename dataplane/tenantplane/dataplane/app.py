@@ -8,11 +8,13 @@ from functools import partial
 from typing import LiteralString
 
 from tenantplane.core.db.pool import Database
+from tenantplane.core.db.watch import DatabaseCatalogue, IsolationWatch
 from tenantplane.core.identity.jwks import JwksCache
 from tenantplane.core.identity.verifier import TokenVerifier
 from tenantplane.core.keys.local import LocalKeyProvider
 from tenantplane.core.valkey.client import AdmissionStore
 from tenantplane.dataplane.api.audit_records import audit_record_routes
+from tenantplane.dataplane.api.documents import document_routes
 from tenantplane.dataplane.api.openai import OpenAIApi
 from tenantplane.dataplane.api.spend import spend_routes
 from tenantplane.dataplane.api.tenant_api import PREFIX, tenant_api
@@ -26,7 +28,16 @@ from tenantplane.dataplane.ledger.shipper import Shipper
 from tenantplane.dataplane.ledger.sweeper import Sweeper
 from tenantplane.dataplane.models.providers import Providers
 from tenantplane.dataplane.peering.peer import Peer
+from tenantplane.dataplane.runtime.memory import Memory
+from tenantplane.dataplane.runtime.retention import Retention
 from tenantplane.dataplane.settings import DataPlaneSettings
+from tenantplane.dataplane.sources.documents.re_embedding import ReEmbedder
+from tenantplane.dataplane.sources.documents.service import Documents
+from tenantplane.dataplane.sources.sql.sources import SqlSources
+from tenantplane.dataplane.sources.vectors.indexer import Indexer
+from tenantplane.dataplane.tools.documents import documents_tool
+from tenantplane.dataplane.tools.registry import BUILT_IN
+from tenantplane.dataplane.tools.sql import sql_tool
 from tenantplane.dataplane.worker import Worker
 
 # No org: readiness enters a tenant as requests do, and finds none of its rows.
@@ -52,6 +63,16 @@ class DataPlane:
         )
         self._meter = Meter(self._database, self._store, provider)
         self._shipper = Shipper(self._database, self._peer.uplink)
+        self._memory = Memory(self._database, self._meter.keys)
+        self._documents = Documents(self._database, self._providers, settings.documents)
+        self._tools = (
+            *BUILT_IN,
+            documents_tool(self._documents),
+            sql_tool(SqlSources(self._database, settings.sql)),
+        )
+        self._isolation = IsolationWatch(
+            DatabaseCatalogue(self._database), settings.peering.isolation_check_seconds
+        )
         self._worker = self._jobs(settings, entitlements)
         self._runtime = settings.runtime
         verifier = TokenVerifier(self._jwks, now=self._database.clock.unix)
@@ -59,10 +80,15 @@ class DataPlane:
             Identity(profile, entitlements, keys, verifier, now),
             self._routes(),
             ReadinessProbe(
-                {"postgres": self._probe_postgres, "valkey": self._probe_valkey},
+                {
+                    "postgres": self._probe_postgres,
+                    "valkey": self._probe_valkey,
+                    "isolation": self._isolation.probe,
+                },
                 entitlements,
                 self._notes,
             ),
+            require_isolation=self._isolation.require,
             body_limit_bytes=settings.body_limit_bytes,
         )
         self._opened = AsyncExitStack()
@@ -84,6 +110,9 @@ class DataPlane:
             await self._providers.open()
             opening.push_async_callback(self._meter.close)
             await self._meter.start()
+            opening.push_async_callback(self._memory.stop)
+            await self._memory.start()
+            opening.push_async_callback(self._documents.close)
             await self._peer.restore()
             opening.push_async_callback(self._worker.stop)
             self._worker.start()
@@ -95,11 +124,17 @@ class DataPlane:
 
     def _jobs(self, settings: DataPlaneSettings, entitlements: Entitlements) -> Worker:
         sweeper = Sweeper(self._meter, entitlements.roots)
+        documents, vectors = settings.documents, settings.vectors
+        re_embedder = ReEmbedder(entitlements, self._meter, self._providers, documents)
         return Worker(
             {
                 "peering": self._peer.run,
+                "isolation": partial(self._isolation.run, self._peer.uplink.send_isolation),
                 "sweeper": partial(sweeper.run, settings.sweep_seconds),
                 "shipper": partial(self._shipper.run, settings.ship_seconds),
+                "indexer": partial(Indexer(self._database, vectors).run, vectors.index_seconds),
+                "retention": Retention(self._database, settings.runtime).run,
+                "re-embedder": partial(re_embedder.run, documents.re_embed_seconds),
             }
         )
 
@@ -109,9 +144,15 @@ class DataPlane:
             providers=self._providers,
             database=self._database,
             settings=self._runtime,
+            memory=self._memory,
+            tools=self._tools,
         )
         tenant = tenant_api(
-            (spend_routes(self._meter), audit_record_routes(self._database, self._meter.keys))
+            (
+                spend_routes(self._meter),
+                audit_record_routes(self._database, self._meter.keys),
+                document_routes(self._documents, self._meter, self._providers),
+            )
         )
         return (("/v1/", openai), (PREFIX, tenant))
 

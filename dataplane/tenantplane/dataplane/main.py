@@ -1,4 +1,4 @@
-"""Entry point of the data plane: serve | migrate | bootstrap."""
+"""Entry point of the data plane: serve | migrate | bootstrap | context-key | sql-source."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 
 import uvloop
 
+from tenantplane.core.db.context_key_commands import add_context_key_commands
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.core.telemetry import logging as telemetry
 from tenantplane.dataplane.settings import DataPlaneSettings
+from tenantplane.dataplane.sources.sql.commands import add_sql_source
 
 SERVICE = "dataplane"
 MIGRATIONS = Path(__file__).parent / "db" / "migrations"
@@ -26,6 +28,7 @@ settings come from the environment (TENANTPLANE_…); examples:
   TENANTPLANE_ADMIN_DSN=… tenantplane-dataplane bootstrap     once, as administrator of Postgres
   TENANTPLANE_OWNER_DSN=… tenantplane-dataplane migrate       at each upgrade, before serve
   tenantplane-dataplane serve --host 0.0.0.0 --port 8080
+  TENANTPLANE_OWNER_DSN=… tenantplane-dataplane sql-source create --org acme --name crm --spec crm.yaml
 """
 
 
@@ -84,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     migrating.set_defaults(run=_migrate)
     booting = commands.add_parser("bootstrap", help="make database and roles, then migrate")
     booting.set_defaults(run=_bootstrap)
+    add_context_key_commands(commands)
+    add_sql_source(commands)
     return parser
 
 

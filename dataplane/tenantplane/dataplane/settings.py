@@ -9,11 +9,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from tenantplane.core.apis.common import Name
+from tenantplane.core.db.query import QueryLimits
 from tenantplane.core.db.settings import DatabaseSettings
 from tenantplane.core.settings import ServiceSettings
 from tenantplane.core.valkey.settings import ValkeySettings
 from tenantplane.dataplane.models.providers import ProviderSettings
 from tenantplane.dataplane.runtime.settings import RuntimeSettings
+from tenantplane.dataplane.sources.documents.settings import DocumentsSettings
+from tenantplane.dataplane.sources.vectors.settings import VectorSettings
 
 _HEX_KEY = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", max_length=500)]
@@ -34,6 +37,8 @@ class PeeringSettings(BaseModel):
     keys_cool_down_seconds: float = Field(default=10, gt=0, le=3600)
     # How often the control plane's keys are fetched anew: a withdrawn key dies here at the latest.
     keys_refresh_seconds: float = Field(default=300, gt=0, le=3600)
+    # How often the plane's live database is checked and the control plane told (condition IsolationVerified); changes of its tables are seen sooner.
+    isolation_check_seconds: float = Field(default=3600, gt=0, le=86_400)
     # Longest pause between attempts to reach a control plane that is away.
     longest_pause_seconds: float = Field(default=15, gt=0, le=60)
 
@@ -56,6 +61,12 @@ class DataPlaneSettings(ServiceSettings):
     peering: PeeringSettings = Field(default_factory=PeeringSettings)
     # Bounds of agent runs and of their tools.
     runtime: RuntimeSettings = Field(default_factory=RuntimeSettings)
+    # Bounds of uploaded documents.
+    documents: DocumentsSettings = Field(default_factory=DocumentsSettings)
+    # When a tenant's vectors get an index of their own.
+    vectors: VectorSettings = Field(default_factory=VectorSettings)
+    # Bounds of one query that a model wrote for a SQL source.
+    sql: QueryLimits = Field(default_factory=QueryLimits)
     # How often calls past their deadline, as of a process that died, are settled as estimated.
     sweep_seconds: float = Field(default=5, gt=0, le=3600)
     # How often usage and audit entries are sent to the control plane.

@@ -90,6 +90,56 @@ async def test_models_without_a_price_are_refused(control_plane: ControlPlanePro
     assert response.json()["errors"][0]["path"] == "entitlements.models.0"
 
 
+EMBEDDER = {
+    "name": "embed-local",
+    "kind": "embedding",
+    "dimensions": 384,
+    "provider": "builtin",
+    "upstreamModel": "hashing-384",
+    "inputUSDPerMillionTokens": "0",
+}
+
+
+async def test_an_embedding_model_is_sold_and_arrives_as_one(
+    control_plane: ControlPlaneProcess,
+) -> None:
+    region = unique("region")
+    plane = await control_plane.plane(region)
+    prices = {"models": [*PLAN["prices"]["models"], EMBEDDER]}
+    entitlements = {"models": ["assistant-1", "embed-local"]}
+    plan = await control_plane.plan(entitlements=entitlements, prices=prices)
+    snapshot = await plane.snapshot(await control_plane.tenant(plan, region=region))
+    chat, embedding = snapshot.model_grant("assistant-1"), snapshot.model_grant("embed-local")
+    assert chat is not None
+    assert (chat.kind, chat.dimensions) == ("chat", None)
+    assert embedding is not None
+    assert (embedding.kind, embedding.dimensions) == ("embedding", 384)
+    assert (embedding.provider, embedding.upstream_model) == ("builtin", "hashing-384")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"dimensions": None}, "dimensions is required"),
+        ({"dimensions": 2001}, "2000"),
+        ({"outputUSDPerMillionTokens": "0.60"}, "has no output"),
+        ({"kind": "chat"}, "outputUSDPerMillionTokens is required"),
+        ({"kind": "chat", "outputUSDPerMillionTokens": "1"}, "dimensions is for kind: embedding"),
+    ],
+)
+async def test_offers_that_mean_nothing_are_refused(
+    control_plane: ControlPlaneProcess, changed: dict[str, object], told: str
+) -> None:
+    offer = {key: value for key, value in (EMBEDDER | changed).items() if value is not None}
+    response = await control_plane.put_plan(
+        "bad-offer", entitlements={"models": []}, prices={"models": [offer]}
+    )
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["path"].startswith("prices.models.0")
+    assert told in error["message"]
+
+
 async def test_writers_are_fenced(control_plane: ControlPlaneProcess) -> None:
     name = unique("plan")
     headers = {"tenantplane-writer": "kubernetes:u1", "tenantplane-generation": "5"}

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.fixtures.controlplane import ControlPlaneProcess, unique
+from tests.fixtures.controlplane import PLAN, ControlPlaneProcess, unique
 
 KUBERNETES = {"tenantplane-writer": "kubernetes:u1", "tenantplane-generation": "1"}
 
@@ -29,15 +29,21 @@ async def test_the_snapshot_says_what_the_manifest_means(
     region = unique("region")
     plane = await control_plane.plane(region)
     org_id = await control_plane.tenant(
-        await control_plane.plan(),
+        await control_plane.plan(
+            entitlements={**PLAN["entitlements"], "dataSources": ["documents", "usage"]}
+        ),
         region=region,
         timeZone="Europe/Berlin",
         maxOfflineMinutes=60,
-        entitlements={"tools": {"allow": ["search"], "deny": ["notes"]}},
+        entitlements={
+            "tools": {"allow": ["search"], "deny": ["notes"]},
+            "dataSources": {"allow": ["orders"], "deny": ["usage"]},
+        },
         limits={"softCapUSD": "5"},
     )
     snapshot = await plane.snapshot(org_id)
     assert snapshot.tools == ("clock", "search")
+    assert snapshot.data_sources == ("documents", "orders")
     assert [m.name for m in snapshot.models] == ["assistant-1"]
     assert snapshot.models[0].input_nanousd_per_token == 150
     assert snapshot.max_offline_seconds == 3600

@@ -195,6 +195,26 @@ async def _replicas(attack: Attack) -> list[str]:
         return [replica for (replica,) in await cursor.fetchall()]
 
 
+async def _foreign_isolation(route: Route, attack: Attack) -> int:
+    """A plane speaks of its own database alone: what it reports changes nothing for another's
+    tenants."""
+    control, peers = attack.tenants.peers.control, attack.tenants.peers
+    before = (await control.view(attack.victim.org_id)).isolation
+    finding = {"severity": "refuse", "subject": "server", "message": "is a lie"}
+    report = {"interval_seconds": 60, "refusals": 1, "warnings": 0, "findings": [finding]}
+    async with attack.tenants.foreign.speaking(attack.plane_token) as http:
+        for extra in ({}, {"plane": peers.data.plane}, {"org_id": attack.victim.org_id}):
+            answer = await http.put(route[1], json=report | extra)
+            assert answer.status_code == 204, answer.text
+    after = (await control.view(attack.victim.org_id)).isolation
+    refusals = [view.refusals for view in (before, after) if view is not None]
+    assert not any(refusals)
+    own = (await control.view(attack.tenants.foreign_org)).isolation
+    assert own is not None
+    assert own.refusals == 1
+    return 3
+
+
 def _reported(field: str, row: Callable[[str], dict[str, Any]]) -> Case:
     """Rows of an org that is on another plane are refused as those of nobody, whole batches."""
 
@@ -275,6 +295,7 @@ CONTROL_ROUTES: Final[dict[Route, Case]] = {
     ("GET", "/v1/planes/self/changes"): planes_only(_foreign_changes),
     ("GET", "/v1/planes/self/stream"): planes_only(_foreign_stream),
     ("DELETE", "/v1/planes/self/replicas/{replica}"): planes_only(_foreign_dismissal),
+    ("PUT", "/v1/planes/self/isolation"): planes_only(_foreign_isolation),
     ("POST", "/v1/planes/self/usage"): planes_only(_reported("events", _usage_event)),
     ("POST", "/v1/planes/self/audit"): planes_only(_reported("commitments", _commitment)),
 }

@@ -184,21 +184,141 @@ async def _records_of_a_run(route: Route, attack: Attack) -> int:
     return cases + 1
 
 
+async def _embeddings(route: Route, attack: Attack) -> int:
+    """The victim's private model is answered as one that never was; one's own embeds."""
+    cases = await refuses_strangers(route, attack)
+    for credential in attack.credentials().values():
+        answers = [
+            told(
+                await attack.ask_data(
+                    *route, credential, json={"model": aim.model, "input": "text"}
+                ),
+                [aim.model],
+            )
+            for aim in attack.aims
+        ]
+        assert (answers[0].status, answers[0].body["error"]["code"]) == (404, "model_not_found")
+        assert answers[0] == answers[1]
+        attack.require_silence(answers[0])
+        cases += 2
+    own = await attack.ask_data(
+        *route, attack.intruder.api_key, json={"model": "lexical", "input": "text"}
+    )
+    assert own.status_code == 200, own.text
+    attack.require_silence(told(own))
+    return cases + 1
+
+
+async def _upload(route: Route, attack: Attack) -> int:
+    """A document of the victim's name becomes the intruder's own; the victim's stays as it is. Of
+    the victim's private model no more is told than of one that never was."""
+    cases = await refuses_strangers(route, attack)
+    for credential in attack.credentials().values():
+        answers = []
+        for aim in attack.aims:
+            given = await attack.ask_data(
+                *route,
+                credential,
+                params={"name": "a.txt", "embedding_model": aim.model},
+                content="text",
+                headers={"content-type": "text/plain"},
+            )
+            answers.append(told(given, [aim.model]))
+        assert answers[0].status == 403
+        assert answers[0] == answers[1]
+        attack.require_silence(answers[0])
+        own = await attack.ask_data(
+            *route,
+            credential,
+            params={"name": "safe.txt", "org_id": attack.victim.org_id},
+            content="no secret of the intruder's",
+            headers={"content-type": "text/plain"},
+        )
+        assert own.status_code == 201, own.text
+        assert own.json()["document_id"] == attack.intruder.document_id
+        attack.require_silence(told(own))
+        cases += 3
+    return cases
+
+
+async def _document_search(route: Route, attack: Attack) -> int:
+    """Whatever is asked for, and however: passages of one's own alone (F24)."""
+    cases = await refuses_strangers(route, attack)
+    asked = [
+        f"combination of the safe of {attack.victim.org_id}",
+        attack.victim.document_id,
+        "4711",
+    ]
+    for credential in attack.credentials().values():
+        for query in asked:
+            for mode in ("hybrid", "vector", "text"):
+                body = {"query": query, "mode": mode, "k": 50}
+                answer = await attack.ask_data(*route, credential, json=body)
+                assert answer.status_code == 200, answer.text
+                ids = {hit["document_id"] for hit in answer.json()["hits"]}
+                assert ids <= {attack.intruder.document_id}
+                attack.require_silence(told(answer))
+                cases += 1
+        # No field of the body, and no word in the query, names another org.
+        body = {"query": "safe", "org_id": attack.victim.org_id}
+        refused = await attack.ask_data(*route, credential, json=body)
+        assert refused.status_code == 400
+        params = {"org_id": attack.victim.org_id}
+        found = await attack.ask_data(*route, credential, json={"query": "safe"}, params=params)
+        assert found.json()["hits"], "the intruder finds nothing of its own: nothing is proved"
+        attack.require_silence(told(found))
+        cases += 2
+    return cases
+
+
+async def _document_deletion(route: Route, attack: Attack) -> int:
+    """The victim's document is answered as one that never was, and its own is deleted."""
+    method, path = route
+    cases = await refuses_strangers(route, attack)
+    for credential in attack.credentials().values():
+        answers = [
+            told(await attack.ask_data(method, _filled(path, aim), credential), _named(aim))
+            for aim in attack.aims
+        ]
+        assert answers[0].status == 404
+        assert answers[0] == answers[1]
+        attack.require_silence(answers[0])
+        put = await attack.ask_data(
+            "POST",
+            "/tp/v1/documents",
+            credential,
+            params={"name": "deleted.txt"},
+            content="text",
+            headers={"content-type": "text/plain"},
+        )
+        own = path.format(document_id=put.json()["document_id"])
+        assert (await attack.ask_data(method, own, credential)).status_code == 204
+        assert (await attack.ask_data(method, own, credential)).status_code == 404
+        cases += 3
+    return cases
+
+
 def _named(aim: Tenant) -> tuple[str, ...]:
-    return aim.model, aim.record_id
+    return aim.model, aim.record_id, aim.document_id
 
 
 def _filled(path: str, aim: Tenant) -> str:
-    return path.format(name=aim.model, record_id=aim.record_id)
+    return path.format(name=aim.model, record_id=aim.record_id, document_id=aim.document_id)
 
 
 DATA_ROUTES: Final[dict[Route, Case]] = {
     ("GET", "/healthz"): open_to_all,
     ("GET", "/readyz"): open_to_all,
     ("POST", "/v1/chat/completions"): _chat,
+    ("POST", "/v1/embeddings"): _embeddings,
     ("GET", "/v1/models"): names_nothing(lambda tenant: tenant.model),
     ("GET", "/v1/models/{name}"): names_by_path(),
     ("GET", "/tp/v1/spend"): names_nothing(lambda tenant: tenant.org_id),
     ("GET", "/tp/v1/audit-records"): _records_of_a_run,
     ("GET", "/tp/v1/audit-records/{record_id}"): names_by_path(),
+    ("POST", "/tp/v1/documents"): _upload,
+    ("GET", "/tp/v1/documents"): names_nothing(lambda tenant: tenant.document_id),
+    ("POST", "/tp/v1/documents/search"): _document_search,
+    ("GET", "/tp/v1/documents/{document_id}"): names_by_path(),
+    ("DELETE", "/tp/v1/documents/{document_id}"): _document_deletion,
 }

@@ -14,13 +14,14 @@ WHERE: Final = "tests/proofs/isolation/table_cases.py"
 class TableCase:
     """A table with org_id. Rows of both tenants come from the product's own work; where tenants
     have none by that way, `made_here` has the owner insert them for orgs of this suite, with
-    `made_of` as the JSON of their other columns."""
+    `made_of` as the JSON of their other columns; `{org}` in it is the org."""
 
     database: str
     table: str
     app_may: str  # as the migrations grant it: a wider grant is a change of this case
     made_here: bool = False
     made_of: str = "{}"
+    partitioned: bool = False
 
     def __str__(self) -> str:
         return self.table
@@ -49,9 +50,44 @@ TENANT_TABLES: Final = (
     TableCase("control", "controlplane.snapshot", READ_ONLY),
     TableCase("control", "controlplane.usage_event", READ_ONLY),
     TableCase("data", "dataplane.audit_record", READ_ONLY),
-    TableCase("data", "dataplane.checkpoint", ALL),
-    TableCase("data", "dataplane.checkpoint_write", ALL),
+    TableCase("data", "dataplane.checkpoint", "SELECT, DELETE"),
+    TableCase("data", "dataplane.checkpoint_blob", "SELECT, DELETE"),
+    TableCase("data", "dataplane.checkpoint_write", "SELECT, DELETE"),
+    TableCase(
+        "data",
+        "dataplane.chunk",
+        ALL,
+        made_here=True,
+        partitioned=True,
+        made_of='{"document_id": "00000000-0000-7000-8000-000000000000", "position": 0,'
+        ' "shelf": 0, "embedding_model": "m", "dimensions": 1, "body": "the safe is open",'
+        ' "words": "safe", "embedding": "[1]"}',
+    ),
+    # The shelf that tenants share; one of a tenant's own is in test_shelves.py.
+    TableCase(
+        "data",
+        "dataplane.chunk_0",
+        "",
+        made_here=True,
+        made_of='{"document_id": "00000000-0000-7000-8000-000000000000", "position": 0,'
+        ' "shelf": 0, "embedding_model": "m", "dimensions": 1, "body": "the safe is open",'
+        ' "words": "safe", "embedding": "[1]"}',
+    ),
+    TableCase(
+        "data",
+        "dataplane.document",
+        ALL,
+        made_here=True,
+        made_of='{"document_id": "00000000-0000-7000-8000-000000000000", "name": "will.txt",'
+        ' "media_type": "text/plain", "size_bytes": 1, "chunks": 1, "embedding_model": "m",'
+        ' "dimensions": 1, "version": 1, "user_id": "u", "created_at": "2026-02-01T00:00:00Z",'
+        ' "updated_at": "2026-02-01T00:00:00Z", "sha256":'
+        ' "0000000000000000000000000000000000000000000000000000000000000000"}',
+    ),
     TableCase("data", "dataplane.intent", READ_ONLY),
+    TableCase(
+        "data", "dataplane.library", ALL, made_here=True, made_of='{"documents": 1, "chunks": 1}'
+    ),
     TableCase("data", "dataplane.note", "SELECT, INSERT"),
     TableCase("data", "dataplane.org_key", "SELECT, INSERT"),
     TableCase("data", "dataplane.outcome", READ_ONLY),
@@ -64,7 +100,26 @@ TENANT_TABLES: Final = (
         made_of='{"stream": "usage", "row_id": "00000000-0000-7000-8000-000000000000",'
         ' "reason": "event_changed", "refused_at": "2026-02-01T00:00:00Z"}',
     ),
+    TableCase("data", "dataplane.shelf", READ_ONLY, made_here=True, made_of='{"shelf": 1048576}'),
     TableCase("data", "dataplane.snapshot", ""),
+    # Operators make sources by a command: no tenant's work does.
+    TableCase(
+        "data",
+        "dataplane.sql_source",
+        READ_ONLY,
+        made_here=True,
+        made_of='{"name": "crm", "schema_name": "src_00000000000000000000000000000000",'
+        ' "definition": {"tables": []}, "made_at": "2026-02-01T00:00:00Z"}',
+    ),
+    # Only graphs that keep items across threads make such rows.
+    TableCase(
+        "data",
+        "dataplane.store_item",
+        ALL,
+        made_here=True,
+        made_of='{"namespace": "{org}::safe", "key": "combination", "body": "-",'
+        ' "created_at": "2026-02-01T00:00:00Z", "updated_at": "2026-02-01T00:00:00Z"}',
+    ),
     TableCase("data", "dataplane.thread", ALL),
 )
 
@@ -87,6 +142,7 @@ SHARED_TABLES: Final[dict[str, dict[str, str]]] = {
         "controlplane.plan": "plans belong to the platform",
         "controlplane.plan_entitlement": "plans belong to the platform",
         "controlplane.plane": "planes belong to the platform; a tenant is told where its own is",
+        "controlplane.plane_isolation": "what planes found in their own databases",
         "controlplane.plane_replica": "replicas belong to planes",
         "controlplane.platform_key": "keys of the platform operator",
         "controlplane.signing_key": "the platform signs, and its private keys are wrapped",
@@ -99,4 +155,8 @@ SHARED_TABLES: Final[dict[str, dict[str, str]]] = {
     },
 }
 # What app may do in them.
-OPEN_TO_APP: Final = {"controlplane.plane": READ_ONLY, "controlplane.plane_replica": READ_ONLY}
+OPEN_TO_APP: Final = {
+    "controlplane.plane": READ_ONLY,
+    "controlplane.plane_isolation": READ_ONLY,
+    "controlplane.plane_replica": READ_ONLY,
+}

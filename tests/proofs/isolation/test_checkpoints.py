@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from langchain_core.runnables import RunnableConfig
 
-from tenantplane.dataplane.runtime.checkpointer import TenantSaver
+from tenantplane.core.keys.local import LocalKeyProvider
+from tenantplane.dataplane.ledger.keys import DataKeys
+from tenantplane.dataplane.runtime.memory import Memory
 from tests.fixtures.isolation import PlaneDatabase, Tenant, TwoTenants
 from tests.fixtures.proofs import ProofCases
 
@@ -26,9 +28,20 @@ async def test_a_guessed_thread_is_empty_and_a_list_without_a_filter_is_ones_own
     two_tenants: TwoTenants,
     proof_cases: ProofCases,
 ) -> None:
+    # As the plane itself opens it: under its own master key.
+    master = two_tenants.peers.data.environment["TENANTPLANE_MASTER_KEY"]
     database = isolation_databases["data"].pool
-    theirs = TenantSaver(database, two_tenants.victim.org_id)
-    mine = TenantSaver(database, two_tenants.intruder.org_id)
+    memory = Memory(database, DataKeys(database, LocalKeyProvider.from_hex(master)))
+    await memory.start()
+    try:
+        proof_cases.add(await _reach_across(memory, two_tenants))
+    finally:
+        await memory.stop()
+
+
+async def _reach_across(memory: Memory, two_tenants: TwoTenants) -> int:
+    theirs = memory.saver(two_tenants.victim.org_id)
+    mine = memory.saver(two_tenants.intruder.org_id)
     guessed = await theirs.aget_tuple(_thread(two_tenants.victim))
     assert guessed is not None
     before = [item.checkpoint async for item in theirs.alist(None)]
@@ -42,7 +55,11 @@ async def test_a_guessed_thread_is_empty_and_a_list_without_a_filter_is_ones_own
         assert {c["thread_id"] for c in listed} == {two_tenants.intruder.thread_id}
     await mine.adelete_thread(two_tenants.victim.thread_id)
     await mine.aput_writes(guessed.config, [("messages", "planted")], "task")
+    await mine.aprune([two_tenants.victim.thread_id], strategy="delete")
+    await mine.adelete_for_runs([two_tenants.victim.run_id])
+    await mine.acopy_thread(two_tenants.victim.thread_id, "copied")
+    assert await mine.aget_tuple({"configurable": {"thread_id": "copied"}}) is None
     await mine.adelete_thread(two_tenants.victim.thread_id)  # what it planted, under its own name
 
     assert [item.checkpoint async for item in theirs.alist(None)] == before
-    proof_cases.add(4 + len(searches) + 3)
+    return 4 + len(searches) + 7

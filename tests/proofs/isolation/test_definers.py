@@ -6,9 +6,10 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
+import psycopg
 import pytest
 import pytest_asyncio
 
@@ -17,10 +18,15 @@ from tenantplane.core.valkey.requests import Slot
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow, slots_to_json
 from tenantplane.dataplane.ledger.statements import statement
+from tenantplane.dataplane.sources.vectors.library import EmbeddingSpace, Library, NewChunk
 from tests.fixtures.isolation import PlaneDatabase, Refusal, Seen, TwoTenants
 from tests.fixtures.ledger import Ledger
 from tests.fixtures.proofs import ProofCases
 from tests.proofs.isolation import catalogue
+from tests.proofs.isolation.checkpoint_functions import (
+    append_with_anothers_proof,
+    latest_with_anothers_proof,
+)
 
 pytestmark = pytest.mark.proof
 
@@ -205,11 +211,66 @@ async def _current_org(rivals: Rivals) -> int:
     return 2
 
 
+async def _search_words(rivals: Rivals) -> int:
+    """Finds the words of the proven tenant, in chunks that have the same ids as the other's."""
+    database = rivals.ledger.database
+    space = EmbeddingSpace("m", 1)
+    for org_id, word in ((rivals.victim, "diamonds"), (rivals.intruder, "pebbles")):
+        chunks = [NewChunk(f"the {word} are in the safe", [1.0], 0)]
+        await Library(database, org_id).put("a.txt", "text/plain", "0" * 64, 1, "u", space, chunks)
+    found = {}
+    for org_id in (rivals.victim, rivals.intruder):
+        async with database.tenant_tx(org_id) as cursor:
+            for query in ("diamonds", "safe"):
+                await cursor.execute("SELECT * FROM dataplane.search_words(%s, 10)", (query,))
+                found[org_id, query] = len(await cursor.fetchall())
+    assert found == {
+        (rivals.victim, "diamonds"): 1,
+        (rivals.victim, "safe"): 1,
+        (rivals.intruder, "diamonds"): 0,
+        (rivals.intruder, "safe"): 1,
+    }
+    async with database.unscoped_tx() as cursor:
+        await cursor.execute("SELECT * FROM dataplane.search_words('safe', 10)")
+        assert await cursor.fetchall() == []
+    return len(found) + 1
+
+
+def _system_alone(call: LiteralString) -> Callable[[Rivals], Awaitable[int]]:
+    """Takes an org and no proof, so app has no EXECUTE on it: for itself no more than for others."""
+
+    async def refused(rivals: Rivals) -> int:
+        for org_id in (rivals.victim, rivals.intruder):
+            async with rivals.ledger.database.tenant_tx(rivals.intruder) as cursor:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    await cursor.execute(call, {"org_id": org_id})
+        return 2
+
+    return refused
+
+
+async def _append_checkpoints(rivals: Rivals) -> int:
+    database = rivals.ledger.database
+    return await append_with_anothers_proof(database, rivals.victim, rivals.intruder)
+
+
+async def _latest_checkpoints(rivals: Rivals) -> int:
+    database = rivals.ledger.database
+    return await latest_with_anothers_proof(database, rivals.victim, rivals.intruder)
+
+
 WHERE: Final = "FUNCTIONS of tests/proofs/isolation/test_definers.py"
 FUNCTIONS: Final[dict[str, Callable[[Rivals], Awaitable[int]]]] = {
     "tp.current_org": _current_org,
     "dataplane.append_intents": _intents_with_anothers_proof,
     "dataplane.append_outcomes": _outcomes_with_anothers_proof,
+    "dataplane.append_checkpoints": _append_checkpoints,
+    "dataplane.latest_checkpoints": _latest_checkpoints,
+    "dataplane.search_words": _search_words,
+    "dataplane.open_shelf": _system_alone("SELECT dataplane.open_shelf(%(org_id)s)"),
+    "dataplane.shelve_chunks": _system_alone("SELECT dataplane.shelve_chunks(%(org_id)s, 10)"),
+    "dataplane.unshelve_chunks": _system_alone("SELECT dataplane.unshelve_chunks(%(org_id)s, 10)"),
+    "dataplane.clear_shelves": _system_alone("SELECT dataplane.clear_shelves()"),
 }
 
 

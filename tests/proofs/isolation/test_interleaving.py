@@ -15,6 +15,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.db.pool import Database, TenantCursor
 from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.core.ids import new_id
@@ -136,7 +137,9 @@ STEPS: Final[dict[str, Callable[[Ledger, str, str], Awaitable[None]]]] = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def small_pool(provision_database: ProvisionDatabase) -> AsyncIterator[PlaneDatabase]:
+async def small_pool(
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
+) -> AsyncIterator[PlaneDatabase]:
     """A data plane's database with two connections for everybody."""
     provisioned = await provision_database("data", Path(MIGRATIONS))
     pool = Database(
@@ -146,9 +149,10 @@ async def small_pool(provision_database: ProvisionDatabase) -> AsyncIterator[Pla
     owner = await psycopg.AsyncConnection[dict[str, Any]].connect(
         provisioned.owner_dsn, autocommit=True, row_factory=psycopg.rows.dict_row
     )
+    admin_dsn = postgres.admin_dsn(provisioned.bootstrapped.dbname)
     try:
         await pool.open()
-        yield PlaneDatabase("data", provisioned, pool, owner)
+        yield PlaneDatabase("data", provisioned, pool, owner, admin_dsn)
     finally:
         await pool.close()
         await owner.close()

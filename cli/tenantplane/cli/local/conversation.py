@@ -75,6 +75,26 @@ class Tenant:
             audit_records=tuple(r.strip() for r in records.split(",") if r.strip()),
         )
 
+    async def upload(self, name: str, text: str) -> Reply:
+        """Puts a Markdown document; `Reply.text` is its id where it was taken."""
+        response = await self._http.post(
+            "/tp/v1/documents",
+            params={"name": name},
+            content=text.encode(),
+            headers={"content-type": "text/markdown"},
+        )
+        return _document_reply(response)
+
+    async def document(self, document_id: str) -> Reply:
+        """What the plane says of a document of this id; `Reply.text` is its id where it has it."""
+        return _document_reply(await self._http.get(f"/tp/v1/documents/{document_id}"))
+
+    async def passages(self, question: str) -> list[str]:
+        """The texts that a search finds in this tenant's documents."""
+        response = await self._http.post("/tp/v1/documents/search", json={"query": question})
+        response.raise_for_status()
+        return [hit["text"] for hit in response.json()["hits"]]
+
     async def spend(self) -> Spend:
         """The org's own level of GET /tp/v1/spend, in its current month."""
         response = await self._http.get("/tp/v1/spend")
@@ -94,3 +114,15 @@ class Tenant:
         response.raise_for_status()
         record: dict[str, Any] = response.json()
         return record
+
+
+def _document_reply(response: httpx2.Response) -> Reply:
+    answer = response.json()
+    taken = response.is_success
+    return Reply(
+        status=response.status_code,
+        code=None if taken else answer.get("code"),
+        text=answer["document_id"] if taken else answer.get("detail", ""),
+        thread_id=None,
+        audit_records=(),
+    )

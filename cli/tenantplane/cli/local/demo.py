@@ -19,6 +19,14 @@ from tenantplane.core.money import format_usd
 MODEL = "agent/assistant-1"
 # The examples' second tenant has a cap of one cent; an answer of this length fits under it.
 _SHORT = 300
+HANDBOOK = """# Travel
+Take the train where it is faster than flying. Hotels up to 140 euros a night need no approval.
+
+# Holidays
+Thirty days a year; tell your team two weeks before.
+"""
+TRAVEL = "What does our handbook say about travel by train?"
+CALLS = "How many calls did we make, and what did they cost?"
 QUESTIONS = {
     "acme": "Please remember: the contract with Initech ends in May.",
     "globex": "What time is it in Tokyo?",
@@ -100,6 +108,8 @@ async def converse(acme: Tenant, globex: Tenant) -> bool:
         f"globex asks in acme's thread {foreign}: {stolen.status} {stolen.code}",
         "The same answer as for a thread that never was: existence is no oracle.",
     )
+    for ok, text, shows in await _documents(acme, globex):
+        line(ok, text, shows)
     past = await globex.ask("Write a very long essay.", model="assistant-1", max_tokens=None)
     line(
         past.status == 402,
@@ -107,3 +117,31 @@ async def converse(acme: Tenant, globex: Tenant) -> bool:
         "The worst case of the call does not fit under the hard cap, so it is never made.",
     )
     return all(held)
+
+
+async def _documents(acme: Tenant, globex: Tenant) -> list[tuple[bool, str, str]]:
+    """What the two tenants see of a document of one of them."""
+    handbook = await acme.upload("handbook.md", HANDBOOK)
+    reply = await acme.ask(TRAVEL, model=MODEL, max_tokens=_SHORT)
+    passages = await globex.passages(TRAVEL)
+    stolen = await globex.document(handbook.text)
+    unknown = await globex.document(str(uuid.uuid4()))
+    calls = await acme.ask(CALLS, model=MODEL, max_tokens=_SHORT)
+    return [
+        (
+            handbook.status == 201 and reply.ok and "train" in reply.text,
+            f"acme uploads handbook.md and asks: {TRAVEL}\n  → {reply.text}",
+            "Chunks and vectors in Postgres under row-level security; the search is a metered tool.",
+        ),
+        (
+            passages == [] and (stolen.status, stolen.code) == (unknown.status, unknown.code),
+            f"globex asks its documents the same: {len(passages)} passages; "
+            f"for acme's document: {stolen.status} {stolen.code}",
+            "Search is bound to the tenant in its wrapper, and by the database under it.",
+        ),
+        (
+            calls.ok and any(c.isdigit() for c in calls.text),
+            f"acme asks: {CALLS}\n  → {calls.text}",
+            "SQL that the model wrote: parsed, one read-only cursor, a role that sees its tenant.",
+        ),
+    ]

@@ -12,7 +12,7 @@ from tenantplane.controlplane.listings import Listing
 from tenantplane.controlplane.planes.stream import EventStream, StreamTimes
 from tenantplane.controlplane.services import Services
 from tenantplane.core.apis.common import NAME_PATTERN
-from tenantplane.core.apis.planes import Changes, Enrolled, EnrollRequest
+from tenantplane.core.apis.planes import Changes, Enrolled, EnrollRequest, IsolationReport
 from tenantplane.core.apis.registry import PlaneCreated, PlaneRequest, PlaneView
 
 router = APIRouter(prefix="/v1/planes")
@@ -88,6 +88,16 @@ async def dismiss(
     async with services.database.system_tx(jobs.PEERING) as cursor:
         plane = await enrolled(services, cursor, claims)
         await services.planes.dismiss(cursor, plane.name, replica)
+
+
+@router.put("/self/isolation", status_code=204)
+async def report_isolation(
+    services: ServicesDep, claims: PlaneDep, report: IsolationReport
+) -> None:
+    """What the plane found in its own live database; becomes the condition IsolationVerified."""
+    async with services.database.system_tx(jobs.PEERING) as cursor:
+        plane = await enrolled(services, cursor, claims)
+        await services.planes.report_isolation(cursor, plane.name, report)
 
 
 @router.get("/self/stream", response_class=EventStream, status_code=200)

@@ -15,7 +15,7 @@ from tenantplane.controlplane.planes.schemas import (
     StoredSnapshot,
     TokenRow,
 )
-from tenantplane.core.apis.planes import SignedSnapshot
+from tenantplane.core.apis.planes import IsolationReport, SignedSnapshot
 from tenantplane.core.apis.registry import PlaneView
 
 
@@ -126,7 +126,20 @@ async def view_planes(
     cursor: Cursor, live_seconds: int, name: str | None = None
 ) -> list[PlaneView]:
     await cursor.execute(statements.VIEW_PLANES, {"name": name, "live_seconds": live_seconds})
-    return [PlaneView(**row) for row in await cursor.fetchall()]
+    return [PlaneView.model_validate(row) for row in await cursor.fetchall()]
+
+
+async def report_isolation(cursor: Cursor, plane: str, report: IsolationReport) -> None:
+    await cursor.execute(
+        statements.REPORT_ISOLATION,
+        {
+            "plane": plane,
+            "interval_seconds": report.interval_seconds,
+            "refusals": report.refusals,
+            "warnings": report.warnings,
+            "findings": Jsonb([finding.model_dump() for finding in report.findings]),
+        },
+    )
 
 
 async def drop_unused_tokens(cursor: Cursor, plane: str) -> None:

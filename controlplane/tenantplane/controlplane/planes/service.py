@@ -17,7 +17,7 @@ from tenantplane.controlplane.planes import repository
 from tenantplane.controlplane.planes.public_key import public_key
 from tenantplane.controlplane.planes.schemas import ChangedSnapshots, PlaneRow, StoredSnapshot
 from tenantplane.controlplane.security import security_event
-from tenantplane.core.apis.planes import EnrollRequest
+from tenantplane.core.apis.planes import EnrollRequest, IsolationReport
 from tenantplane.core.apis.registry import PlaneCreated, PlaneRequest, PlaneView
 from tenantplane.core.apis.snapshot import BEACON_TYP, Beacon, versions_digest
 from tenantplane.core.db.clock import DatabaseClock
@@ -134,6 +134,12 @@ class Planes:
     async def dismiss(self, cursor: Cursor, plane: str, replica: str) -> None:
         """A replica that ends in order says so: what is applied need not wait for it any more."""
         await repository.dismiss_replica(cursor, plane, replica)
+
+    async def report_isolation(self, cursor: Cursor, plane: str, report: IsolationReport) -> None:
+        """Keeps what a plane found in its own database, in place of what it found before."""
+        if report.refusals:
+            security_event("isolation_not_verified", plane=plane, refusals=report.refusals)
+        await repository.report_isolation(cursor, plane, report)
 
     async def next_beacon(self, cursor: Cursor, plane: str) -> int:
         return await repository.next_beacon(cursor, plane)

@@ -37,6 +37,7 @@ class OrgTerms:
     limits: Limits
     tools: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    data_sources: tuple[str, ...] = ()
     offers: tuple[ModelOffer, ...] = ()
 
 
@@ -62,6 +63,7 @@ def build(line: Sequence[OrgTerms], keys: Sequence[ApiKeyGrant]) -> Snapshot:
         levels=tuple(_level(member) for member in line),
         tools=() if gone else org.tools,
         models=() if gone else _grants(org),
+        data_sources=() if gone else org.data_sources,
         api_keys=() if gone else tuple(sorted(keys, key=lambda key: key.key_id)),
     )
 
@@ -114,12 +116,17 @@ def _grants(org: OrgTerms) -> tuple[ModelGrant, ...]:
 
 
 def _grant(offer: ModelOffer) -> ModelGrant:
+    is_embedding = offer.kind == "embedding"
     return ModelGrant(
         name=offer.name,
+        kind=offer.kind,
+        dimensions=offer.dimensions,
         provider=offer.provider,
         upstream_model=offer.upstream_model or offer.name,
         input_nanousd_per_token=price_per_token(offer.input_usd_per_million_tokens),
-        output_nanousd_per_token=price_per_token(offer.output_usd_per_million_tokens),
-        max_output_tokens=offer.max_output_tokens,
+        output_nanousd_per_token=price_per_token(offer.output_usd_per_million_tokens or "0"),
+        # An embedding call has no output: what it is held for is its prompt, and the least that a
+        # grant can say besides.
+        max_output_tokens=1 if is_embedding else offer.max_output_tokens,
         context_tokens=offer.context_tokens,
     )

@@ -6,6 +6,7 @@ from typing import Final, LiteralString
 
 # The plane in the region with the fewest orgs; one that is enrolled before one that is not.
 CHOOSE_PLANE: Final[LiteralString] = """
+-- all orgs: counts the orgs of each plane.
 SELECT p.name
   FROM controlplane.plane p
   LEFT JOIN controlplane.snapshot s ON s.plane = p.name AND s.status <> 'deleted'
@@ -36,6 +37,7 @@ SELECT pg_notify('controlplane_changed', plane) FROM unnest(%(planes)s::text[]) 
 # next time. A page is cut behind a whole transaction, since the cursor has no finer grain, and only
 # below the horizon. A cursor from the future is of a database that was restored since: start anew.
 CHANGES: Final[LiteralString] = """
+-- all orgs: a plane reads the snapshots of all its orgs.
 WITH horizon AS (
   SELECT pg_snapshot_xmin(pg_current_snapshot()) AS xmin,
          CASE WHEN %(after)s::text::xid8 > pg_snapshot_xmax(pg_current_snapshot()) THEN '0'::xid8
@@ -59,6 +61,7 @@ SELECT coalesce(p.last_xid::text::bigint + 1, h.xmin::text::bigint) AS cursor,
   FROM page p, horizon h
 """
 VERSIONS: Final[LiteralString] = """
+-- all orgs: a plane's beacon covers all its orgs.
 SELECT coalesce(jsonb_object_agg(s.org_id, s.version), '{}') AS versions
   FROM controlplane.snapshot s WHERE s.plane = %(plane)s
 """
@@ -110,15 +113,31 @@ ENROL_PLANE: Final[LiteralString] = """
 UPDATE controlplane.plane SET public_jwk = %(public_jwk)s, enrolled_at = now() WHERE name = %(name)s
 """
 VIEW_PLANES: Final[LiteralString] = """
+-- all orgs: counts the orgs of each plane.
 SELECT p.name, p.region, p.endpoint, p.kind, p.public_jwk IS NOT NULL AS enrolled,
        (SELECT count(*) FROM controlplane.plane_replica r
          WHERE r.plane = p.name AND r.seen_at > now() - make_interval(secs => %(live_seconds)s))
          AS replicas,
        (SELECT count(*) FROM controlplane.snapshot s
-         WHERE s.plane = p.name AND s.status <> 'deleted') AS orgs
+         WHERE s.plane = p.name AND s.status <> 'deleted') AS orgs,
+       CASE WHEN i.plane IS NOT NULL THEN jsonb_build_object(
+         'reportedAt', i.reported_at,
+         'ageSeconds', extract(epoch FROM now() - i.reported_at),
+         'intervalSeconds', i.interval_seconds, 'refusals', i.refusals, 'warnings', i.warnings,
+         'first', i.findings -> 0) END AS isolation
   FROM controlplane.plane p
+  LEFT JOIN controlplane.plane_isolation i ON i.plane = p.name
  WHERE %(name)s::text IS NULL OR p.name = %(name)s
  ORDER BY p.name
+"""
+# The replicas of a plane have one database: the last word counts.
+REPORT_ISOLATION: Final[LiteralString] = """
+INSERT INTO controlplane.plane_isolation
+       (plane, reported_at, interval_seconds, refusals, warnings, findings)
+VALUES (%(plane)s, now(), %(interval_seconds)s, %(refusals)s, %(warnings)s, %(findings)s)
+ON CONFLICT (plane) DO UPDATE
+   SET reported_at = excluded.reported_at, interval_seconds = excluded.interval_seconds,
+       refusals = excluded.refusals, warnings = excluded.warnings, findings = excluded.findings
 """
 DROP_UNUSED_ENROLMENTS: Final[LiteralString] = """
 DELETE FROM controlplane.enrolment_token WHERE plane = %(plane)s AND burnt_at IS NULL

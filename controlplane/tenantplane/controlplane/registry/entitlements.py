@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tenantplane.core.apis.plan import PlanEntitlements
-from tenantplane.core.apis.tenant import TenantEntitlements
+from tenantplane.core.apis.tenant import Grants, TenantEntitlements
 
-Kind = Literal["tool", "model"]
+Kind = Literal["tool", "model", "data_source"]
 Effect = Literal["allow", "deny"]
 
 
@@ -38,21 +38,21 @@ def plan_rows(entitlements: PlanEntitlements) -> list[PlanEntitlement]:
     return [
         *(PlanEntitlement("tool", name) for name in entitlements.tools),
         *(PlanEntitlement("model", name) for name in entitlements.models),
+        *(PlanEntitlement("data_source", name) for name in entitlements.data_sources),
     ]
 
 
 def org_rows(entitlements: TenantEntitlements) -> list[OrgEntitlement]:
     """The rows that a tenant's manifest means."""
 
-    def of(kind: Kind, effect: Effect, names: Iterable[str]) -> Iterator[OrgEntitlement]:
-        return (OrgEntitlement(kind, name, effect) for name in names)
+    def of(kind: Kind, grants: Grants) -> Iterator[OrgEntitlement]:
+        yield from (OrgEntitlement(kind, name, "allow") for name in grants.allow)
+        yield from (OrgEntitlement(kind, name, "deny") for name in grants.deny)
 
-    tools, models = entitlements.tools, entitlements.models
     return [
-        *of("tool", "allow", tools.allow),
-        *of("tool", "deny", tools.deny),
-        *of("model", "allow", models.allow),
-        *of("model", "deny", models.deny),
+        *of("tool", entitlements.tools),
+        *of("model", entitlements.models),
+        *of("data_source", entitlements.data_sources),
     ]
 
 

@@ -101,5 +101,6 @@ def _terms(row: LineRow, plans: Mapping[str, PlanTerms]) -> OrgTerms:
         limits=limits.over(plan.spec.limits) if plan else limits,
         tools=resolve("tool", planned, row.entitlements),
         models=resolve("model", planned, row.entitlements),
+        data_sources=resolve("data_source", planned, row.entitlements),
         offers=plan.spec.prices.models if plan else (),
     )

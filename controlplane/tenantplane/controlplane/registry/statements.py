@@ -36,6 +36,7 @@ SELECT %(plan)s, row.kind, row.name
 """
 PLAN_NAMES: Final[LiteralString] = "SELECT name FROM controlplane.plan ORDER BY name"
 PLANS: Final[LiteralString] = """
+-- all orgs: counts the tenants of a plan.
 SELECT p.name, p.spec, p.writer, p.generation, p.version, p.price_book_version,
        (SELECT count(*) FROM controlplane.org o WHERE o.plan = p.name) AS tenants
   FROM controlplane.plan p
@@ -43,6 +44,7 @@ SELECT p.name, p.spec, p.writer, p.generation, p.version, p.price_book_version,
  ORDER BY p.name
 """
 TENANTS_OF_PLAN: Final[LiteralString] = """
+-- all orgs: a plan in use is not deleted.
 SELECT org_id FROM controlplane.org WHERE plan = %(plan)s ORDER BY org_id
 """
 
@@ -59,6 +61,7 @@ LOCK_ROOTS: Final[LiteralString] = """
 SELECT org_id FROM controlplane.org WHERE org_id = ANY(%(roots)s) ORDER BY org_id FOR UPDATE
 """
 ROOTS_OF_PLAN: Final[LiteralString] = """
+-- all orgs: a plan's change reaches all its trees.
 SELECT DISTINCT root_org_id FROM controlplane.org WHERE plan = %(plan)s
 """
 IS_PURGED: Final[LiteralString] = """
@@ -78,11 +81,13 @@ UPDATE controlplane.org
  WHERE org_id = %(org_id)s
 """
 PLACE_TREE: Final[LiteralString] = """
+-- all orgs: a tree moves as one.
 UPDATE controlplane.org SET plane = %(plane)s
  WHERE root_org_id = %(root_org_id)s AND plane IS NULL
 RETURNING org_id
 """
 WAITING_ROOTS: Final[LiteralString] = """
+-- all orgs: a new plane takes those that wait.
 SELECT org_id FROM controlplane.org
  WHERE plane IS NULL AND region = %(region)s AND org_id = root_org_id AND status <> 'deleted'
  ORDER BY org_id
@@ -120,6 +125,7 @@ INSERT INTO controlplane.issuer (org_id, issuer, audience, rules)
 VALUES (%(org_id)s, %(issuer)s, %(audience)s, %(rules)s)
 """
 ISSUERS_BY_NAME: Final[LiteralString] = """
+-- all orgs: tells whether an issuer is another org's.
 SELECT org_id, rules FROM controlplane.issuer WHERE issuer = %(issuer)s ORDER BY org_id
 """
 
@@ -129,6 +135,7 @@ SELECT org_id FROM controlplane.org
 """
 # A child's snapshot carries its umbrella's limits, and those come from the umbrella's plan.
 TREES_UNDER_PLAN: Final[LiteralString] = """
+-- all orgs: a plan's change reaches all its trees.
 SELECT DISTINCT below.org_id
   FROM controlplane.org o
   JOIN controlplane.org below ON below.root_org_id = o.root_org_id AND o.org_id = ANY(below.path)
@@ -183,6 +190,11 @@ RETURNING key_id, name, user_id, roles, scopes, created_at, expires_at, revoked_
 _VIEW: Final[LiteralString] = """
 SELECT o.org_id, o.root_org_id, o.status, o.spec, o.writer, o.generation, o.token_epoch, o.plane,
        coalesce(s.version, 0) AS version, p.endpoint,
+       CASE WHEN i.plane IS NOT NULL THEN jsonb_build_object(
+         'reportedAt', i.reported_at,
+         'ageSeconds', extract(epoch FROM now() - i.reported_at),
+         'intervalSeconds', i.interval_seconds, 'refusals', i.refusals, 'warnings', i.warnings,
+         'first', i.findings -> 0) END AS isolation,
        -- Said by the plane itself: each replica seen of late has read past the change.
        coalesce((SELECT bool_and(r.cursor > s.changed_xid)
                    FROM controlplane.plane_replica r
@@ -192,8 +204,10 @@ SELECT o.org_id, o.root_org_id, o.status, o.spec, o.writer, o.generation, o.toke
   FROM controlplane.org o
   LEFT JOIN controlplane.snapshot s ON s.org_id = o.org_id
   LEFT JOIN controlplane.plane p ON p.name = o.plane
+  LEFT JOIN controlplane.plane_isolation i ON i.plane = o.plane
 """
 VIEW_ORG: Final[LiteralString] = _VIEW + " WHERE o.org_id = %(org_id)s"
 VIEW_ORGS: Final[LiteralString] = (
     _VIEW + " WHERE o.org_id > %(after)s ORDER BY o.org_id LIMIT %(limit)s"
+    " -- all orgs: the operator's list"
 )

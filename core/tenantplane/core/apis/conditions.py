@@ -15,6 +15,7 @@ class ConditionType(StrEnum):
     READY = "Ready"
     REGISTERED = "Registered"
     DATA_PLANE_READY = "DataPlaneReady"
+    ISOLATION_VERIFIED = "IsolationVerified"
 
 
 class Reason(StrEnum):
@@ -30,6 +31,11 @@ class Reason(StrEnum):
     CONTROL_PLANE_UNAVAILABLE = "ControlPlaneUnavailable"
     NOT_YET_SUPPORTED = "NotYetSupported"
     ACCEPTED = "Accepted"
+    # Of IsolationVerified.
+    VERIFIED = "Verified"
+    FINDINGS = "Findings"
+    NOT_REPORTED_YET = "NotReportedYet"
+    STALE = "Stale"
 
 
 class Condition(Model):

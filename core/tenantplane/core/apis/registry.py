@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from tenantplane.core.apis.common import Model, Name
 from tenantplane.core.apis.plan import PlanSpec
+from tenantplane.core.apis.planes import IsolationFinding
 from tenantplane.core.apis.tenant import TenantSpec
 
 # Who writes: "kubernetes:<uid of the object>" or "cli". A tenant has one writer.
@@ -17,6 +18,28 @@ WRITER_HEADER = "tenantplane-writer"
 GENERATION_HEADER = "tenantplane-generation"
 # "true" takes a tenant over from another writer.
 TAKE_OVER_HEADER = "tenantplane-take-over"
+
+
+# A report on its way, and a control plane that restarts, are no reason to doubt.
+_REPORT_SLACK_SECONDS: Final = 60.0
+
+
+class IsolationView(Model):
+    """The last check of a plane's live database, as the plane reported it."""
+
+    reported_at: datetime
+    age_seconds: float
+    interval_seconds: float = Field(description="The plane reports again within this time.")
+    refusals: int = Field(description="Findings for which the plane serves nothing.")
+    warnings: int
+    first: IsolationFinding | None = Field(
+        default=None, description="The first finding, refusals before warnings."
+    )
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether two reports in a row are missing."""
+        return self.age_seconds > 2 * self.interval_seconds + _REPORT_SLACK_SECONDS
 
 
 class TenantView(Model):
@@ -33,6 +56,9 @@ class TenantView(Model):
     plane: str | None
     endpoint: str | None
     applied: bool = Field(description="Every live replica of the plane has applied this version.")
+    isolation: IsolationView | None = Field(
+        default=None, description="The check of the plane's database; none where none is known."
+    )
     changed: bool = Field(
         default=False, description="Whether the call that this answers changed anything."
     )
@@ -92,6 +118,7 @@ class PlaneView(Model):
     enrolled: bool
     replicas: int
     orgs: int
+    isolation: IsolationView | None = None
 
 
 class PlaneCreated(PlaneView):

@@ -83,6 +83,10 @@ class TenantEntitlements(Model):
     models: Grants = Field(
         default_factory=Grants, description="Models over and above, or denied from, the plan."
     )
+    data_sources: Grants = Field(
+        default_factory=Grants,
+        description="Data sources over and above, or denied from, the plan.",
+    )
 
 
 class Dedicated(Model):
@@ -159,7 +163,7 @@ class TenantSpec(Model):
     )
     entitlements: TenantEntitlements = Field(
         default_factory=TenantEntitlements,
-        description="Tools and models over and above, or denied from, the plan.",
+        description="Tools, models and data sources over and above, or denied from, the plan.",
     )
     limits: Limits = Field(
         default_factory=Limits, description="Limits that override the plan's, field by field."

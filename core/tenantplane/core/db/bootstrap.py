@@ -28,6 +28,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}", re.ASCII)
 # One bootstrap at a time on a server: two that revoke on the same catalogue row fail each other.
 _LOCK_KEY = 0x7470_6462
 
+_POSTGRES_16 = 160_000
+
 _NO_POWERS: LiteralString = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
 _ATTRIBUTES: dict[str, tuple[LiteralString, LiteralString, LiteralString]] = {
     "owner": ("LOGIN", "INHERIT", "NOBYPASSRLS"),
@@ -138,9 +140,19 @@ async def _roles(
             await cursor.execute(
                 sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(made.role(kind)), sql.SQL(bound))
             )
+    await _membership(cursor, made.role("query"), made.role("app"))
+
+
+async def _membership(cursor: AsyncCursor[DictRow], role: str, member: str) -> None:
+    # Before Postgres 16 there are no such options: what is inherited is the member's attribute
+    # (NOINHERIT), and whoever is a member may SET ROLE.
+    options = "WITH INHERIT FALSE, SET TRUE, ADMIN FALSE"
+    has_options = cursor.connection.info.server_version >= _POSTGRES_16
     await cursor.execute(
-        sql.SQL("GRANT {} TO {} WITH INHERIT FALSE, SET TRUE, ADMIN FALSE").format(
-            sql.Identifier(made.role("query")), sql.Identifier(made.role("app"))
+        sql.SQL("GRANT {} TO {} {}").format(
+            sql.Identifier(role),
+            sql.Identifier(member),
+            sql.SQL(options if has_options else ""),
         )
     )
 

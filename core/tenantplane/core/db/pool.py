@@ -11,18 +11,20 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NoReturn
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor, sql
+from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from tenantplane.core.db import doctor
 from tenantplane.core.db.clock import DatabaseClock
+from tenantplane.core.db.doctor import Finding
 from tenantplane.core.db.jobs import require_registered
 from tenantplane.core.db.proof import PROOF_LIFE_SECONDS, make_proof
 from tenantplane.core.db.settings import DatabaseSettings
+from tenantplane.core.db.statements import statement
 from tenantplane.core.errors import ConfigurationRefused, DependencyUnavailable, FieldError
 
 _log = logging.getLogger(__name__)
@@ -31,19 +33,22 @@ _RETRY_AFTER_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 
-# All of it is transaction-local. Role and search path come first, so that nothing that an earlier
-# user of the connection left in its session reaches this one.
-_ENTER_TENANT: LiteralString = """
-SELECT set_config('role', 'none', true),
-       set_config('search_path', 'public, pg_temp', true),
-       set_config('app.current_tenant', %s, true),
-       set_config('app.tenant_proof', %s, true)
-"""
-_ENTER_SYSTEM: LiteralString = """
-SELECT set_config('role', 'none', true),
-       set_config('search_path', 'public, pg_temp', true),
-       set_config('application_name', %s, true)
-"""
+# One round trip opens the transaction, takes away whatever an earlier user of the session may have
+# left in it (injected SQL can SET without LOCAL, LISTEN, hold a cursor over its commit), and says
+# who the tenant is. BEGIN names its characteristics: defaults that somebody left in the session
+# would count before RESET ALL could end them. DISCARD ALL, which does the same and more, may not
+# stand in a transaction, and would throw away psycopg's prepared statements at every check-out.
+# Two things end the session instead. What SQL itself prepared, told apart by `from_sql`: under the
+# name of one of ours it would run as the next tenant. And a LISTEN, which UNLISTEN ends only at the
+# commit.
+_ENTER_TENANT = statement("enter_tenant")
+_ENTER_SYSTEM = statement("enter_system")
+# Statements that psycopg prepared and that are gone, or that another client of the pooler's server
+# connection has: this session is of no use to anybody.
+_LOST_STATEMENTS = (
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+)
 _READ_CLOCK: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8 AS unix"
 
 
@@ -74,10 +79,7 @@ class Database:
         ConfigurationRefused, naming every reason, where a role or a table is not safe.
         """
         try:
-            with self._translated():
-                for pool in (self._app, self._system):
-                    await pool.open(wait=True, timeout=self._settings.pool_wait_seconds)
-                findings = await doctor.inspect(self)
+            findings = await self.examine()
             refused = tuple(
                 FieldError(f.subject, f.message) for f in findings if f.severity == "refuse"
             )
@@ -92,10 +94,32 @@ class Database:
             await self.close()
             raise
 
+    async def examine(self) -> list[Finding]:
+        """Opens the pools and says what `open` would judge, for who only wants to know; close it
+        afterwards.
+
+        Raises DependencyUnavailable, ConfigurationRefused (a catalogue that cannot be read).
+        """
+        try:
+            with self._translated():
+                for pool in (self._app, self._system):
+                    await pool.open(wait=True, timeout=self._settings.pool_wait_seconds)
+                return await doctor.inspect(self)
+        except psycopg.ProgrammingError as unreadable:
+            raise ConfigurationRefused(
+                f"The catalogue of database {self.name!r} cannot be read: {_kind(unreadable)}.",
+                hint="Run the bootstrap and the migrations of this version.",
+            ) from unreadable
+
     async def close(self) -> None:
         """Closes the pools; safe to call twice, or after a failed `open`."""
         await self._app.close()
         await self._system.close()
+
+    @property
+    def context_key_id(self) -> str:
+        """The name of the key that signs this service's tenant contexts."""
+        return self._settings.context_key_id
 
     def proof_for(self, org_id: str) -> str:
         """A proof for `org_id` that the database accepts for the next 60 seconds.
@@ -111,11 +135,9 @@ class Database:
 
         Raises DependencyUnavailable (no connection in time, or it broke).
         """
-        with self._translated():
-            async with self._app.connection() as connection:
-                cursor = TenantCursor(connection, org_id)
-                await self._enter(cursor, _ENTER_TENANT, (org_id, self.proof_for(org_id)))
-                yield cursor
+        context = (org_id, self.proof_for(org_id))
+        async with self._transaction(self._app, _ENTER_TENANT, context) as connection:
+            yield TenantCursor(connection, org_id)
 
     @asynccontextmanager
     async def system_tx(self, job: str) -> AsyncIterator[AsyncCursor[DictRow]]:
@@ -124,11 +146,8 @@ class Database:
         Raises LookupError (job not registered), DependencyUnavailable.
         """
         require_registered(job)
-        with self._translated():
-            async with self._system.connection() as connection:
-                cursor = connection.cursor()
-                await self._enter(cursor, _ENTER_SYSTEM, (job,))
-                yield cursor
+        async with self._transaction(self._system, _ENTER_SYSTEM, (job,)) as connection:
+            yield connection.cursor()
 
     @asynccontextmanager
     async def unscoped_tx(self) -> AsyncIterator[AsyncCursor[DictRow]]:
@@ -136,11 +155,8 @@ class Database:
 
         For rows that belong to no org (shared tables) and for the start-up check.
         """
-        with self._translated():
-            async with self._app.connection() as connection:
-                cursor = connection.cursor()
-                await self._enter(cursor, _ENTER_TENANT, ("", ""))
-                yield cursor
+        async with self._transaction(self._app, _ENTER_TENANT, ("", "")) as connection:
+            yield connection.cursor()
 
     @asynccontextmanager
     async def append_connection(self) -> AsyncIterator[AsyncConnection[DictRow]]:
@@ -186,7 +202,7 @@ class Database:
             max_size=self._settings.pool_max,
             timeout=self._settings.pool_wait_seconds,
             name=f"{self.name}-{use}",
-            kwargs=self._connect_arguments(use),
+            kwargs=self._connect_arguments(use) | {"autocommit": True},  # the entry says BEGIN
             configure=self._synchronise,
         )
 
@@ -211,20 +227,56 @@ class Database:
         after = self.clock.elapsed()
         assert row is not None
         self.clock.synchronise(row["unix"], before, after)
-        await connection.rollback()  # the pool wants an idle connection back
+
+    @asynccontextmanager
+    async def _transaction(
+        self,
+        pool: AsyncConnectionPool[AsyncConnection[DictRow]],
+        entry: LiteralString,
+        context: tuple[str, ...],
+    ) -> AsyncIterator[AsyncConnection[DictRow]]:
+        with self._translated():
+            async with pool.connection() as connection:
+                await self._enter(connection, entry, context)
+                try:
+                    yield connection
+                except _LOST_STATEMENTS as lost:
+                    await self._drop(connection, lost)
 
     async def _enter(
-        self, cursor: AsyncCursor[DictRow], query: LiteralString, parameters: tuple[str, ...]
+        self, connection: AsyncConnection[DictRow], entry: LiteralString, context: tuple[str, ...]
     ) -> None:
+        # Bound by the client: only so may several statements share a round trip.
+        entering = AsyncClientCursor(connection, row_factory=dict_row)
         try:
-            await cursor.execute(query, parameters)
-        except psycopg.errors.InsufficientPrivilege as refused:
-            # The session was left in another role: it must never serve anybody again.
-            await cursor.connection.close()
-            raise DependencyUnavailable(
-                f"A connection to {self.name!r} was spoilt and is dropped.",
-                retry_after_seconds=_RETRY_AFTER_SECONDS,
-            ) from refused
+            await entering.execute(entry, context)
+            while entering.nextset():
+                pass
+            last = await entering.fetchone()
+        except psycopg.Error as refused:
+            if connection.closed:
+                raise  # the server's end, and nobody's residue
+            await self._drop(connection, refused)
+        if last is None or last["spoilt"]:
+            await self._drop(connection, None)
+
+    async def _drop(
+        self, connection: AsyncConnection[DictRow], why: psycopg.Error | None
+    ) -> NoReturn:
+        """Ends a session that must never serve anybody again."""
+        await connection.close()
+        _log.warning(
+            "a session of %s was spoilt and is dropped: %s",
+            self.name,
+            _kind(why) if why else "SQL left a prepared statement or a LISTEN in it",
+        )
+        raise DependencyUnavailable(
+            f"A connection to {self.name!r} was spoilt and is dropped.",
+            hint="Behind PgBouncer older than 1.21 set prepared_statements to false."
+            if isinstance(why, _LOST_STATEMENTS)
+            else None,
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
+        ) from why
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

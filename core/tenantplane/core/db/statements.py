@@ -10,7 +10,7 @@ _FOLDER = Path(__file__).parent / "sql"
 
 
 @cache
-def statement(name: str) -> LiteralString:
+def statement(name: LiteralString) -> LiteralString:
     """The text of `sql/<name>.sql`. Raises FileNotFoundError where the installation is broken."""
     # A file of the package is as literal as a string in it: no input ever reaches it.
     return (_FOLDER / f"{name}.sql").read_text(encoding="utf-8")

@@ -92,15 +92,15 @@ def finish_delta(reason: str) -> JsonValue:
 
 
 def model_list(snapshot: Snapshot, tenant: TenantContext) -> list[dict[str, JsonValue]]:
-    """Each model of the org, plain and with a supervisor around it."""
-    names = [grant.name for grant in snapshot.models if in_scope(tenant, grant.name)]
+    """Each model of the org; those for chat also with a supervisor around them."""
+    grants = [grant for grant in snapshot.models if in_scope(tenant, grant.name)]
     return [
         {
-            "id": prefix + name,
+            "id": prefix + grant.name,
             "object": "model",
             "created": int(snapshot.issued_at.timestamp()),
             "owned_by": snapshot.org_id,
         }
-        for name in names
-        for prefix in ("", AGENT_PREFIX)
+        for grant in grants
+        for prefix in (("", AGENT_PREFIX) if grant.kind == "chat" else ("",))
     ]

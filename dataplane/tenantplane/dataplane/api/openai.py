@@ -1,4 +1,4 @@
-"""The OpenAI API: /v1/chat/completions and /v1/models, plain ASGI behind the gate.
+"""The OpenAI API: /v1/chat/completions, /v1/embeddings and /v1/models, plain ASGI behind the gate.
 
     model "assistant-1"        straight to the model: hold, intent, provider, outcome
     model "agent/assistant-1"  a supervisor with the org's tools; threads by metadata.thread_id
@@ -9,7 +9,7 @@ A stream's outcome is committed after its first token and before its `[DONE]`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from enum import Enum
 from typing import Any
@@ -40,19 +40,28 @@ from tenantplane.dataplane.api.chat_bodies import (
     text_delta,
     usage_body,
 )
+from tenantplane.dataplane.api.embeddings import (
+    embedding_call,
+    embeddings_body,
+    granted_model,
+    parse_embeddings_request,
+)
 from tenantplane.dataplane.gate.request import RequestTenant, request_tenant
 from tenantplane.dataplane.ledger.meter import Meter
 from tenantplane.dataplane.models.accounting import Completed, MeteredRun, ModelCall, Piece
 from tenantplane.dataplane.models.chat import ChatRequest, parse_chat_request
 from tenantplane.dataplane.models.providers import Providers
 from tenantplane.dataplane.models.sse import DONE_EVENT, comment, event
+from tenantplane.dataplane.runtime.memory import Memory
 from tenantplane.dataplane.runtime.messages import from_client
 from tenantplane.dataplane.runtime.settings import RuntimeSettings
 from tenantplane.dataplane.runtime.supervisor import AgentAnswer, AgentRequest, Supervisor
 from tenantplane.dataplane.runtime.threads import parse_thread_id
-from tenantplane.dataplane.tools.registry import in_scope
+from tenantplane.dataplane.tools.definitions import Tool
+from tenantplane.dataplane.tools.registry import BUILT_IN, in_scope
 
 CHAT_PATH = "/v1/chat/completions"
+EMBEDDINGS_PATH = "/v1/embeddings"
 MODELS_PATH = "/v1/models"
 
 
@@ -60,6 +69,7 @@ class Route(Enum):
     """All that is served here, by method and path: the isolation proofs enumerate it."""
 
     CHAT = ("POST", CHAT_PATH)
+    EMBEDDINGS = ("POST", EMBEDDINGS_PATH)
     MODELS = ("GET", MODELS_PATH)
     MODEL = ("GET", MODELS_PATH + "/{name}")  # the name may contain slashes
 
@@ -68,12 +78,12 @@ class Route(Enum):
         """Raises NotFound."""
         if method == "GET" and path.startswith(MODELS_PATH + "/"):
             return cls.MODEL
-        for route in (cls.CHAT, cls.MODELS):
+        for route in (cls.CHAT, cls.EMBEDDINGS, cls.MODELS):
             if route.value == (method, path):
                 return route
         raise NotFound(
             f"There is no {method} {path} here.",
-            hint=f"Served are POST {CHAT_PATH} and GET {MODELS_PATH}.",
+            hint=f"Served are POST {CHAT_PATH}, POST {EMBEDDINGS_PATH} and GET {MODELS_PATH}.",
         )
 
 
@@ -87,10 +97,14 @@ class OpenAIApi:
         providers: Providers,
         database: Database,
         settings: RuntimeSettings | None = None,
+        memory: Memory | None = None,
+        tools: Sequence[Tool] = BUILT_IN,
     ) -> None:
+        """`memory` is started and stopped by who made it; without one, at the first agent run."""
         self._meter = meter
         self._providers = providers
-        self._supervisor = Supervisor(database, settings or RuntimeSettings())
+        memory = memory or Memory(database, meter.keys)
+        self._supervisor = Supervisor(database, memory, settings or RuntimeSettings(), tools)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         tenant = request_tenant(scope)
@@ -98,6 +112,8 @@ class OpenAIApi:
             match Route.of(scope["method"], scope["path"]):
                 case Route.CHAT:
                     await self._chat(scope, tenant, receive, send)
+                case Route.EMBEDDINGS:
+                    await self._embeddings(scope, tenant, receive, send)
                 case Route.MODELS:
                     models = model_list(tenant.snapshot, tenant.context)
                     await send_json(send, 200, {"object": "list", "data": models}, {})
@@ -109,11 +125,37 @@ class OpenAIApi:
     async def _chat(
         self, scope: Scope, tenant: RequestTenant, receive: Receive, send: Send
     ) -> None:
+        # Before the body is read: every chat begins with a call that counts as a request.
+        self._meter.refusals.require_room(tenant.snapshot)
         _refuse_idempotency_key(scope)
         request = parse_chat_request(await read_body(receive))
         grant = _grant(tenant, request)
         _check_combination(request)
-        run = MeteredRun(
+        run = self._run(tenant)
+        naming = Naming(run.run_id, request.model, int(time.time()))
+        with about(run_id=run.run_id):
+            await self._answer(_Answer(send, request, run, naming), request, grant, run, receive)
+
+    async def _embeddings(
+        self, scope: Scope, tenant: RequestTenant, receive: Receive, send: Send
+    ) -> None:
+        self._meter.refusals.require_room(tenant.snapshot)
+        _refuse_idempotency_key(scope)
+        request = parse_embeddings_request(await read_body(receive))
+        grant = granted_model(request, tenant.snapshot, tenant.context, in_scope)
+        run = self._run(tenant)
+        with about(run_id=run.run_id):
+            try:
+                made = await run.embed(embedding_call(request, grant))
+            except TenantplaneError as refused:
+                headers = refused.headers() | run_headers(run, with_cost=False)
+                await send_json(send, refused.status, refused.openai_error(), headers)
+                return
+        body = embeddings_body(request, made.vectors, made.tokens.input_tokens)
+        await send_json(send, 200, body, run_headers(run, with_cost=True))
+
+    def _run(self, tenant: RequestTenant) -> MeteredRun:
+        return MeteredRun(
             self._meter,
             self._providers,
             tenant.context,
@@ -122,9 +164,6 @@ class OpenAIApi:
             run_id=new_id(),
             thread_id=None,
         )
-        naming = Naming(run.run_id, request.model, int(time.time()))
-        with about(run_id=run.run_id):
-            await self._answer(_Answer(send, request, run, naming), request, grant, run, receive)
 
     async def _answer(
         self,
@@ -237,7 +276,7 @@ class _Answer:
 
 def _grant(tenant: RequestTenant, request: ChatRequest) -> ModelGrant:
     grant = tenant.snapshot.model_grant(request.grant_name)
-    if grant is None or not in_scope(tenant.context, grant.name):
+    if grant is None or grant.kind != "chat" or not in_scope(tenant.context, grant.name):
         raise _no_such_model(request.model)
     return grant
 

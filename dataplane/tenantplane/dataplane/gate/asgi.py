@@ -1,7 +1,7 @@
 """The gate: outermost ASGI application. Nothing behind it is served without a verified tenant.
 
-The way of one request: id → credential → tenant and snapshot → the application of its route, and
-any error on the way becomes the one answer that api/problems.py gives it.
+The way of one request: id → credential → tenant and snapshot → its org's turn → the application of
+its route, and any error on the way becomes the one answer that api/problems.py gives it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from tenantplane.core.ids import new_id
 from tenantplane.core.telemetry.attributes import ORG_ID, USER_ID
 from tenantplane.core.telemetry.logging import about
 from tenantplane.dataplane.api.problems import rendered, unexpected
+from tenantplane.dataplane.gate.access_log import AccessLog
+from tenantplane.dataplane.gate.fair_turns import FairTurns
 from tenantplane.dataplane.gate.identity import Identity
 from tenantplane.dataplane.gate.readiness import ReadinessProbe
 from tenantplane.dataplane.gate.request import place_tenant
@@ -31,15 +33,16 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log = logging.getLogger(__name__)
 _security = logging.getLogger("tenantplane.security")
 
-_access = logging.getLogger("tenantplane.access")
-
 _OPEN = frozenset({"/healthz", "/readyz"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _UNPROVEN = frozenset({401, 403, 421})
 
 
 class Gate:
-    """`routes` are tried in order by prefix of the path. `/healthz` and `/readyz` are open."""
+    """`routes` are tried in order by prefix of the path. `/healthz` and `/readyz` are open.
+
+    `require_isolation` raises while the live database does not pass its check: nothing is served.
+    """
 
     def __init__(
         self,
@@ -47,12 +50,17 @@ class Gate:
         routes: Sequence[tuple[str, Application]],
         readiness: ReadinessProbe,
         *,
+        require_isolation: Callable[[], None],
         body_limit_bytes: int,
+        turns: FairTurns | None = None,
     ) -> None:
         self._identity = identity
         self._routes = tuple(routes)
         self._readiness = readiness
+        self._require_isolation = require_isolation
         self._body_limit_bytes = body_limit_bytes
+        self._turns = turns or FairTurns()
+        self._access = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -73,12 +81,17 @@ class Gate:
             _log.exception("request %s failed", answer.request_id.decode())
             await answer.error(unexpected(), scope["path"])
         finally:
-            answer.log(scope, time.perf_counter() - began)
+            answer.log(self._access, scope, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        self._require_isolation()  # before all else: nothing is read of a database that is unsafe
         tenant = await self._identity.tenant(scope["headers"])
-        place_tenant(scope, tenant)
         answer.subject = {ORG_ID: tenant.context.org_id, USER_ID: tenant.context.user_id}
+        if await self._turns.turn(tenant.context.org_id):
+            # It waited: its key, its org or a limit may have changed meanwhile.
+            self._require_isolation()
+            tenant = await self._identity.tenant(scope["headers"])
+        place_tenant(scope, tenant)
         with about(org_id=tenant.context.org_id, user_id=tenant.context.user_id):
             bounded = _bounded(receive, scope["headers"], self._body_limit_bytes)
             await self._application(scope["path"])(scope, bounded, answer)
@@ -142,7 +155,7 @@ class _Answer:
             return
         await self._whole(*rendered(error, path))
 
-    def log(self, scope: Scope, seconds: float) -> None:
+    def log(self, access: AccessLog, scope: Scope, seconds: float) -> None:
         """One line for the request. The query is left out: it may carry content."""
         facts = {
             "request_id": self.request_id.decode(),
@@ -151,7 +164,7 @@ class _Answer:
             "status": self._status,  # null: the client left before there was an answer
             "duration_ms": round(seconds * 1000, 3),
         }
-        _access.info("request", extra=facts | self.subject)
+        access.write(self.subject.get(ORG_ID), self._status, facts | self.subject)
 
     async def _whole(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
         await self({"type": "http.response.start", "status": status, "headers": headers})

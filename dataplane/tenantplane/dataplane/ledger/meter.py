@@ -25,6 +25,8 @@ from tenantplane.core.tenancy import TenantContext
 from tenantplane.core.valkey.client import AdmissionStore
 from tenantplane.core.valkey.requests import AdmitRequest
 from tenantplane.dataplane.gate.admission import plan_levels
+from tenantplane.dataplane.gate.fair_turns import FairTurns
+from tenantplane.dataplane.gate.refusals import KnownRefusals
 from tenantplane.dataplane.ledger.background import Background
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.calls import CallRequest, LevelSpend, Receipt, Usage
@@ -58,9 +60,18 @@ class Meter:
         self.keys = DataKeys(database, keys)
         self.journal = Journal(database)
         self.closer = Closer(database.clock, self.journal, self.store, self.keys)
+        # Of the calls that a run makes after its first, which came through the gate's.
+        self.turns = FairTurns()
+        self.refusals = KnownRefusals()
         self._background = Background()
         self._placer = Placer(
-            database, self.store, self.journal, self.closer, self._background, self.times
+            database,
+            self.store,
+            self.journal,
+            self.closer,
+            self._background,
+            self.times,
+            self.refusals,
         )
 
     async def start(self) -> None:
@@ -83,6 +94,8 @@ class Meter:
         """
         if tenant.org_id != snapshot.org_id:
             raise ValueError(f"snapshot of {snapshot.org_id!r} for a caller of {tenant.org_id!r}")
+        if request.count_request:
+            self.refusals.require_room(snapshot)
         placement = await self._prepare(tenant, snapshot, request)
         placing = self._background.spawn(self._placer.place(placement))
         try:

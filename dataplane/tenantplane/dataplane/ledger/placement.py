@@ -20,6 +20,7 @@ from tenantplane.core.ids import new_id, time_of
 from tenantplane.core.valkey.answers import Admitted, Refused, Stale
 from tenantplane.core.valkey.requests import AdmitRequest
 from tenantplane.dataplane.gate.admission import placed_slots, refusal_error, stale_error
+from tenantplane.dataplane.gate.refusals import KnownRefusals
 from tenantplane.dataplane.ledger.background import Background
 from tenantplane.dataplane.ledger.calls import NOTHING_USED, CallRequest
 from tenantplane.dataplane.ledger.closing import Call, Closer, Ending
@@ -58,6 +59,7 @@ class Placer:
         closer: Closer,
         background: Background,
         times: LedgerTimes,
+        refusals: KnownRefusals,
     ) -> None:
         self._database = database
         self._store = store
@@ -65,6 +67,7 @@ class Placer:
         self._closer = closer
         self._background = background
         self._times = times
+        self._refusals = refusals
 
     async def place(self, placement: Placement) -> IntentRow:
         """The intent, once it is durable: the call may be made.
@@ -144,11 +147,13 @@ class Placer:
         raise _epoch_moves()
 
     async def _admit(self, admission: AdmitRequest, placement: Placement) -> tuple[Admitted, int]:
+        asked_at = self._refusals.now()
         answer, epoch = await self._store.admit(admission)
         match answer:
             case Admitted():
                 return answer, epoch
             case Refused():
+                self._refusals.remember(answer, asked_at=asked_at)
                 raise refusal_error(answer)
             case Stale():
                 raise stale_error(answer, placement.snapshot)

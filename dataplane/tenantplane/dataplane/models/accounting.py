@@ -25,7 +25,7 @@ from tenantplane.core.money import MAX_CAP
 from tenantplane.core.tenancy import TenantContext
 from tenantplane.dataplane.ledger.calls import NOTHING_USED, CallRequest, Receipt, Usage
 from tenantplane.dataplane.ledger.meter import Meter, OpenCall
-from tenantplane.dataplane.models import prices
+from tenantplane.dataplane.models import embeddings, prices
 from tenantplane.dataplane.models.answer import Answer
 from tenantplane.dataplane.models.prices import CallBound, TokenCount
 from tenantplane.dataplane.models.providers import Providers, may_have_billed
@@ -68,6 +68,28 @@ class Completed:
     tokens: TokenCount
     receipt: Receipt
     body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingCall:
+    """One call of an embedding model.
+
+    `audited` is what the record keeps in place of the texts, which may be a document's: a record
+    outlives the document, so it says which texts they were and not what they say.
+    """
+
+    grant: ModelGrant
+    texts: Sequence[str]
+    audited: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A vector for each text, whose outcome is durable."""
+
+    vectors: list[list[float]]
+    tokens: TokenCount
+    receipt: Receipt
 
 
 @dataclass(slots=True)
@@ -129,6 +151,24 @@ class MeteredRun:
             raise
         yield await self._completed(call, bound, opened, answer, {})
 
+    async def embed(self, call: EmbeddingCall) -> Embedded:
+        """Raises what `Meter.open`, `embeddings.require_texts` and `embeddings.embed` raise.
+
+        A caller that is cancelled meanwhile leaves the call to its end, as `complete` does.
+        """
+        embeddings.require_texts(call.texts)
+        bound = prices.bound_embedding(call.grant, call.texts)
+        deadline = embeddings.timeout_seconds(call.grant, self.providers) + SETTLING_SECONDS
+        opened = await self._open(
+            "model",
+            call.grant.name,
+            bound.worst_case_nanousd,
+            bound.tokens_estimate,
+            deadline,
+            dict(call.audited),
+        )
+        return await _to_the_end(self._embed(call, bound, opened))
+
     async def open_tool(self, name: str, arguments: JsonValue, deadline_seconds: float) -> OpenCall:
         """Opens a metered call of a tool; its outcome goes to `close_tool`."""
         return await self._open("tool", name, 0, 0, deadline_seconds, arguments)
@@ -154,12 +194,29 @@ class MeteredRun:
             answer = Answer()
             answer.add_whole(body)
         except TenantplaneError as failed:
-            await opened.fail(str(failed), _usage_of_failure(call, bound, failed))
+            await opened.fail(str(failed), _usage_of_failure(call.grant, bound, failed))
             raise
         except Exception:
             await opened.abandon()  # as in `stream`
             raise
         return await self._completed(call, bound, opened, answer, body)
+
+    async def _embed(self, call: EmbeddingCall, bound: CallBound, opened: OpenCall) -> Embedded:
+        try:
+            answer = await embeddings.embed(self.providers, call.grant, call.texts)
+        except TenantplaneError as failed:
+            await opened.fail(str(failed), _usage_of_failure(call.grant, bound, failed))
+            raise
+        except Exception:
+            await opened.abandon()  # as in `stream`
+            raise
+        reported = prices.reported_embedding_tokens(answer.usage)
+        tokens = reported or prices.worst_tokens(bound)
+        usage = _usage(call.grant, tokens, estimated=reported is None)
+        made: JsonValue = {"vectors": len(answer.vectors), "dimensions": len(answer.vectors[0])}
+        receipt = await opened.complete(usage, made)
+        self._add(tokens, receipt)
+        return Embedded(answer.vectors, tokens, receipt)
 
     async def _open_model(self, call: ModelCall) -> tuple[CallBound, OpenCall]:
         bound = prices.bound_call(call.grant, call.messages, call.options, call.output_limit)
@@ -185,23 +242,23 @@ class MeteredRun:
         audited: JsonValue,
     ) -> OpenCall:
         number, self._calls = self._calls, self._calls + 1
-        opened = await self.meter.open(
-            self.tenant,
-            self.standing(),
-            CallRequest(
-                kind=kind,
-                resource=resource,
-                run_id=self.run_id,
-                call_no=number,
-                thread_id=self.thread_id,
-                worst_case_nanousd=worst_case_nanousd,
-                tokens_estimate=tokens_estimate,
-                deadline_seconds=deadline_seconds,
-                price_book_version=self.snapshot.price_book_version,
-                count_request=number == 0,
-                audit_request=audited,
-            ),
+        request = CallRequest(
+            kind=kind,
+            resource=resource,
+            run_id=self.run_id,
+            call_no=number,
+            thread_id=self.thread_id,
+            worst_case_nanousd=worst_case_nanousd,
+            tokens_estimate=tokens_estimate,
+            deadline_seconds=deadline_seconds,
+            price_book_version=self.snapshot.price_book_version,
+            count_request=number == 0,
+            audit_request=audited,
         )
+        if number:
+            await self.meter.turns.turn(self.tenant.org_id)
+        # Asked when the turn has come: a suspension may have come while this one waited.
+        opened = await self.meter.open(self.tenant, self.standing(), request)
         self.record_ids.append(opened.receipt_id)
         return opened
 
@@ -229,7 +286,7 @@ class MeteredRun:
         else:
             # Nothing came yet: the model may have thought, unseen and billed, all the while.
             tokens = prices.worst_tokens(bound)
-            usage = _usage(call, tokens, estimated=True)
+            usage = _usage(call.grant, tokens, estimated=True)
         self._add(tokens, await opened.complete(usage, answer.audit() | {"client_gone": True}))
 
     async def _broke_off(
@@ -243,7 +300,7 @@ class MeteredRun:
         if answer.content_chunks:
             _, usage = _usage_of_answer(call, bound, answer)
         else:
-            usage = _usage_of_failure(call, bound, failed)
+            usage = _usage_of_failure(call.grant, bound, failed)
         await opened.fail(str(failed), usage)
 
     def _add(self, tokens: TokenCount, receipt: Receipt) -> None:
@@ -259,7 +316,7 @@ def _usage_of_answer(call: ModelCall, bound: CallBound, answer: Answer) -> tuple
     """The provider's word where it can be true; else the most that was produced, as estimated."""
     tokens = prices.reported_tokens(answer.usage, produced_bytes=answer.produced_bytes)
     if tokens is not None and prices.cost(call.grant, tokens) <= MAX_CAP:
-        return tokens, _usage(call, tokens, estimated=False)
+        return tokens, _usage(call.grant, tokens, estimated=False)
     if answer.usage is not None:
         _log.warning(
             "provider %s reported a usage that cannot be true for model %s; counted instead",
@@ -267,19 +324,17 @@ def _usage_of_answer(call: ModelCall, bound: CallBound, answer: Answer) -> tuple
             call.grant.name,
         )
     tokens = prices.counted_tokens(bound, answer.produced_bytes)
-    return tokens, _usage(call, tokens, estimated=True)
+    return tokens, _usage(call.grant, tokens, estimated=True)
 
 
-def _usage_of_failure(call: ModelCall, bound: CallBound, failed: TenantplaneError) -> Usage:
+def _usage_of_failure(grant: ModelGrant, bound: CallBound, failed: TenantplaneError) -> Usage:
     if not may_have_billed(failed):
         return NOTHING_USED
-    return _usage(call, prices.worst_tokens(bound), estimated=True)
+    return _usage(grant, prices.worst_tokens(bound), estimated=True)
 
 
-def _usage(call: ModelCall, tokens: TokenCount, *, estimated: bool) -> Usage:
-    return Usage(
-        tokens.input_tokens, tokens.output_tokens, prices.cost(call.grant, tokens), estimated
-    )
+def _usage(grant: ModelGrant, tokens: TokenCount, *, estimated: bool) -> Usage:
+    return Usage(tokens.input_tokens, tokens.output_tokens, prices.cost(grant, tokens), estimated)
 
 
 def _beyond_its_limit(answer: Answer, bound: CallBound) -> bool:

@@ -16,6 +16,10 @@ from pydantic_core import from_json
 
 from tenantplane.core.errors import FieldError, InvalidInput
 
+# All texts, numbers, lists and objects of a body. A conversation has some thousands; two million
+# zeros fit into the same bytes, and to look at each would hold up everybody's next step (R7).
+MAX_VALUES = 50_000
+
 AGENT_PREFIX = "agent/"
 THREAD_KEY = "thread_id"
 
@@ -200,15 +204,37 @@ def parse_chat_request(body: bytes) -> ChatRequest:
 
 
 def _not_finite(body: bytes) -> list[FieldError]:
-    """Numbers that JSON does not have (RFC 8259 section 6), or that no double holds: the parser
+    """Raises InvalidInput (`too_many_values`), before the second parsing and all that follows.
+
+    Numbers that JSON does not have (RFC 8259 section 6), or that no double holds: the parser
     takes NaN, Infinity and 1e999, and providers and stores do not. Also where a schema of the
     client's own is free, which no type of ours describes."""
     try:
         document: JsonValue = from_json(body)
     except ValueError:
         return []  # no JSON at all: the model's own parsing says where
+    if not _has_at_most(MAX_VALUES, document):
+        raise InvalidInput(
+            f"The request body has more than {MAX_VALUES:,} values.",
+            hint="Send long content as text.",
+            code="too_many_values",
+        )
     message = "must be a finite number: NaN, Infinity and numbers beyond a double are no JSON"
     return [FieldError(".".join(path) or "body", message) for path in _paths_not_finite(document)]
+
+
+def _has_at_most(limit: int, document: JsonValue) -> bool:
+    """Whole containers are counted before any of their values is looked at."""
+    seen = 1
+    unseen = [document]
+    while unseen:
+        value = unseen.pop()
+        if isinstance(value, dict | list):
+            seen += len(value)
+            if seen > limit:
+                return False
+            unseen.extend(value.values() if isinstance(value, dict) else value)
+    return True
 
 
 def _paths_not_finite(value: JsonValue) -> Iterator[tuple[str, ...]]:

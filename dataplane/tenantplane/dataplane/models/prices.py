@@ -73,6 +73,23 @@ def bound_call(
     return CallBound(prompt, output, worst, estimate)
 
 
+def bound_embedding(grant: ModelGrant, texts: Sequence[str]) -> CallBound:
+    """The bounds of one call of an embedding model: it reads each text, and writes nothing.
+
+    Raises InvalidInput where the worst case is more than any cap can be.
+    """
+    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+    # Each text is read by itself, as far as the model's context goes.
+    prompt = sum(min(size + MESSAGE_OVERHEAD_TOKENS, grant.context_tokens) for size in sizes)
+    worst = cost(grant, TokenCount(prompt, 0))
+    if worst > MAX_CAP:
+        raise InvalidInput(
+            f"One call of {grant.name!r} could cost {format_usd(worst)}, above any cap.",
+            hint="Send fewer texts at once.",
+        )
+    return CallBound(prompt, 0, worst, -(-sum(sizes) // BYTES_PER_TOKEN_ESTIMATE))
+
+
 def cost(grant: ModelGrant, tokens: TokenCount) -> int:
     """Selling price of so many tokens: linear, exact."""
     return (
@@ -98,6 +115,13 @@ def reported_tokens(usage: object, *, produced_bytes: int) -> TokenCount | None:
     if output == 0 and produced_bytes > 0:
         return None
     return TokenCount(prompt, output)
+
+
+def reported_embedding_tokens(usage: object) -> TokenCount | None:
+    """An embedding provider's `usage` object as counts; None where it cannot be true (F40)."""
+    if not isinstance(usage, Mapping):
+        return None
+    return reported_tokens({**usage, "completion_tokens": 0}, produced_bytes=0)
 
 
 def counted_tokens(bound: CallBound, produced_bytes: int) -> TokenCount:

@@ -1,5 +1,5 @@
-"""Model providers over HTTP: OpenAI's chat completions, as OpenAI, Anthropic's compatible endpoint
-and self-hosted servers speak it.
+"""Model providers over HTTP: OpenAI's chat completions and embeddings, as OpenAI, Anthropic's
+compatible endpoint and self-hosted servers speak them.
 
 Bounded in time and size; a provider's key is in the session's header alone, never in an error or a
 log line. No retries here: a call that may have been billed is never made twice.
@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
+_CHAT, _EMBEDDINGS = "/chat/completions", "/embeddings"
 _DEFAULT_RETRY_AFTER_SECONDS = 5.0
 _LONGEST_RETRY_AFTER_SECONDS = 3600.0
 
@@ -86,6 +87,14 @@ class Providers:
         """After this a call is over for sure. Raises DependencyUnavailable (not configured)."""
         return self._of(grant).timeout_seconds
 
+    def has(self, name: str) -> bool:
+        """Whether a provider of this name is configured."""
+        return name in self._settings
+
+    def upstream_model(self, grant: ModelGrant) -> str:
+        """The provider's own name of the model. Raises DependencyUnavailable (not configured)."""
+        return self._of(grant).model_map.get(grant.upstream_model, grant.upstream_model)
+
     async def complete(
         self, grant: ModelGrant, body: Mapping[str, Any], output_limit: int
     ) -> dict[str, Any]:
@@ -94,15 +103,19 @@ class Providers:
         Raises InvalidInput (the provider refuses the request), DependencyUnavailable.
         """
         payload = self._payload(grant, body, output_limit)
-        async with self._post(grant, payload) as response:
-            body_bytes = await _read(response, MAX_BODY_BYTES)
-            if body_bytes is None:
-                raise _broken(grant, "an answer that is too large")
-            answer = _decode(body_bytes, grant)
+        answer = await self._whole(grant, _CHAT, payload)
         choices = answer.get("choices")
         if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
-            raise _broken(grant, "an answer without choices")
+            raise broken_answer(grant, "an answer without choices")
         return answer
+
+    async def embed(self, grant: ModelGrant, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The provider's answer to `body` (`input` and options), a JSON object, else unchecked.
+
+        Raises as `complete`.
+        """
+        payload = {**body, "model": self.upstream_model(grant)}
+        return await self._whole(grant, _EMBEDDINGS, payload)
 
     @asynccontextmanager
     async def stream(
@@ -114,8 +127,17 @@ class Providers:
         """
         payload = self._payload(grant, body, output_limit)
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
-        async with self._post(grant, payload) as response:
+        async with self._post(grant, _CHAT, payload) as response:
             yield self._chunks(grant, response)
+
+    async def _whole(
+        self, grant: ModelGrant, path: str, payload: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        async with self._post(grant, path, payload) as response:
+            body = await _read(response, MAX_BODY_BYTES)
+            if body is None:
+                raise broken_answer(grant, "an answer that is too large")
+            return _decode(body, grant)
 
     async def _chunks(
         self, grant: ModelGrant, response: aiohttp.ClientResponse
@@ -127,20 +149,20 @@ class Providers:
                     return
                 chunk = _decode(data.encode(), grant)
                 if "error" in chunk:
-                    raise _broken(grant, "an error in mid-stream")
+                    raise broken_answer(grant, "an error in mid-stream")
                 finished = finished or _has_finish_reason(chunk)
                 yield chunk
         except ValueError as malformed:
-            raise _broken(grant, "a stream that is not one of events") from malformed
+            raise broken_answer(grant, "a stream that is not one of events") from malformed
         if not finished:
-            raise _broken(grant, "a stream that was cut")
+            raise broken_answer(grant, "a stream that was cut")
 
     @asynccontextmanager
     async def _post(
-        self, grant: ModelGrant, payload: Mapping[str, Any]
+        self, grant: ModelGrant, path: str, payload: Mapping[str, Any]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         settings = self._of(grant)
-        url = str(settings.base_url).rstrip("/") + "/chat/completions"
+        url = str(settings.base_url).rstrip("/") + path
         try:
             async with asyncio.timeout(settings.timeout_seconds):
                 request = self._sessions[grant.provider].post(
@@ -155,14 +177,13 @@ class Providers:
         except TimeoutError as late:
             raise _unavailable(grant, TIMED_OUT, "did not answer in time") from late
         except aiohttp.ClientError as failed:
-            raise _broken(grant, f"a broken answer ({type(failed).__name__})") from failed
+            raise broken_answer(grant, f"a broken answer ({type(failed).__name__})") from failed
 
     def _payload(
         self, grant: ModelGrant, body: Mapping[str, Any], output_limit: int
     ) -> dict[str, Any]:
-        settings = self._of(grant)
-        model = settings.model_map.get(grant.upstream_model, grant.upstream_model)
-        return {**body, "model": model, settings.output_limit_field: output_limit}
+        field = self._of(grant).output_limit_field
+        return {**body, "model": self.upstream_model(grant), field: output_limit}
 
     def _of(self, grant: ModelGrant) -> ProviderSettings:
         if grant.provider not in self._sessions:
@@ -225,9 +246,9 @@ def _decode(data: bytes, grant: ModelGrant) -> dict[str, Any]:
     try:
         decoded = json.loads(data)
     except (ValueError, RecursionError) as malformed:
-        raise _broken(grant, "something that is not JSON") from malformed
+        raise broken_answer(grant, "something that is not JSON") from malformed
     if not isinstance(decoded, dict):
-        raise _broken(grant, "JSON that is not an object")
+        raise broken_answer(grant, "JSON that is not an object")
     return decoded
 
 
@@ -256,7 +277,8 @@ def _has_finish_reason(chunk: Mapping[str, Any]) -> bool:
     return any(isinstance(c, dict) and c.get("finish_reason") for c in choices)
 
 
-def _broken(grant: ModelGrant, what: str) -> DependencyUnavailable:
+def broken_answer(grant: ModelGrant, what: str) -> DependencyUnavailable:
+    """The error for an answer that came and cannot be used: it may be billed."""
     return _unavailable(grant, BROKEN_ANSWER, f"sent {what}")
 
 

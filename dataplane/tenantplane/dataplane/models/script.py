@@ -6,7 +6,8 @@ Cues in the last user message:
     [[tokens:500]]                                answers with so many tokens
     [[fault:NAME]]                                a fault, see FAULTS
 Without a cue: asked for the time it calls `clock`, told to note or remember `notes_write`, asked
-what it noted `notes_read`, each only where the function is offered.
+what it noted `notes_read`, what the documents say `documents_search`, how many calls there were or
+what they cost `sql_query`, each only where the function is offered.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ _WRITE = re.compile(
 _READ = re.compile(r"\bwhat\b.*\b(?:note|noted|notes|remember)\b", re.I | re.S)
 _TIME = re.compile(r"\b(?:time|o'clock|clock)\b", re.I)
 _ZONE = re.compile(r"\b([A-Z][A-Za-z]+/[A-Z][A-Za-z_]+)\b")
+_DOCUMENTS = re.compile(r"\b(?:documents?|handbook|manual)\b", re.I)
+_USAGE = re.compile(r"\bhow (?:many|much)\b.*\b(?:calls?|cost|costs|spent)\b", re.I | re.S)
+_USAGE_QUERY: Final = (
+    "SELECT kind, name, count(*) AS calls, sum(cost_usd) AS usd FROM calls GROUP BY kind, name "
+    "ORDER BY calls DESC, name LIMIT 10"
+)
 _MESSAGE_TOKENS = 4
 
 
@@ -111,6 +118,10 @@ def _plain_call(asked: str, offered: Sequence[str]) -> ScriptedCall | None:
         return ScriptedCall("notes_read", "{}")
     if "notes_write" in offered and (note := _WRITE.match(asked)):
         return ScriptedCall("notes_write", json.dumps({"text": note.group("text").strip()}))
+    if "documents_search" in offered and _DOCUMENTS.search(asked):
+        return ScriptedCall("documents_search", json.dumps({"query": asked[:1000]}))
+    if "sql_query" in offered and _USAGE.search(asked):
+        return ScriptedCall("sql_query", json.dumps({"source": "usage", "sql": _USAGE_QUERY}))
     if "clock" in offered and _TIME.search(asked):
         zone = _ZONE.search(asked)
         return ScriptedCall("clock", json.dumps({"time_zone": zone.group(1)} if zone else {}))

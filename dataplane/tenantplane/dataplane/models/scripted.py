@@ -1,4 +1,4 @@
-"""The scripted model server: OpenAI's chat completions without a model, deterministic.
+"""The scripted model server: OpenAI's chat completions and embeddings without a model, deterministic.
 
     python -m tenantplane.dataplane.models.scripted --port 0 [--latency-ms 20] [--tokens-per-second 50]
 
@@ -31,6 +31,11 @@ from tenantplane.dataplane.api.asgi import (
     until_client_leaves,
 )
 from tenantplane.dataplane.models.script import FAULTS, ScriptedAnswer, answer, fault_asked
+from tenantplane.dataplane.models.script_embeddings import (
+    EMBEDDING_FAULTS,
+    embedding_fault,
+    embeddings,
+)
 from tenantplane.dataplane.models.sse import DONE_EVENT, event
 
 MODELS = ("scripted-1",)
@@ -72,6 +77,8 @@ class ScriptedModel:
         match scope["method"], scope["path"]:
             case "POST", "/v1/chat/completions":
                 await self._chat(await read_body(receive), receive, send)
+            case "POST", "/v1/embeddings":
+                await self._embed(await read_body(receive), receive, send)
             case "GET", "/v1/models":
                 models = [{"id": m, "object": "model", "owned_by": "scripted"} for m in MODELS]
                 await send_json(send, 200, {"object": "list", "data": models}, {})
@@ -86,8 +93,9 @@ class ScriptedModel:
 
     async def _add_faults(self, body: bytes, send: Send) -> None:
         asked = json.loads(body)
-        if asked.get("fault") not in FAULTS:
-            await send_json(send, 400, _error(f"Faults are {sorted(FAULTS)}."), {})
+        if asked.get("fault") not in FAULTS | EMBEDDING_FAULTS:
+            faults = sorted(FAULTS | EMBEDDING_FAULTS)
+            await send_json(send, 400, _error(f"Faults are {faults}."), {})
             return
         self.faults += [asked["fault"]] * int(asked.get("times", 1))
         await send_json(send, 200, {"queued": len(self.faults)}, {})
@@ -108,6 +116,35 @@ class ScriptedModel:
         finally:
             if call.ended == "running":
                 call.ended = "abandoned"
+
+    async def _embed(self, data: bytes, receive: Receive, send: Send) -> None:
+        try:
+            body = json.loads(data)
+            fault = self.faults.pop(0) if self.faults else embedding_fault(body)
+            answered = embeddings(body, fault)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            await send_json(send, 400, _error("The body is no embeddings request."), {})
+            return
+        call = RecordedCall(body)
+        self.calls = [*self.calls[1 - _KEPT_CALLS :], call]
+        try:
+            await until_client_leaves(receive, self._serve_whole(call, answered, fault, send))
+        finally:
+            if call.ended == "running":
+                call.ended = "abandoned"
+
+    async def _serve_whole(
+        self, call: RecordedCall, answered: dict[str, Any], fault: str | None, send: Send
+    ) -> None:
+        await asyncio.sleep(self.latency_seconds)
+        if fault == "hang":
+            await asyncio.Event().wait()
+        if fault in {"400", "429", "500"}:
+            call.ended = "refused"
+            await _refuse(int(fault), send)
+            return
+        await send_json(send, 200, answered, {})
+        call.ended = "answered"
 
     async def _serve(
         self, call: RecordedCall, scripted: ScriptedAnswer, fault: str | None, send: Send

@@ -11,7 +11,7 @@ import httpx2
 from pydantic import BaseModel, Field
 
 from tenantplane.core.apis.events import AuditBatch, BatchAck, UsageBatch
-from tenantplane.core.apis.planes import Changes
+from tenantplane.core.apis.planes import Changes, IsolationReport
 from tenantplane.core.errors import Unauthenticated
 from tenantplane.core.identity.claims import PLANE_SUBJECT_PREFIX
 from tenantplane.core.keys.signing import sign_client_assertion
@@ -72,6 +72,10 @@ class PlaneSession:
 
     async def send_audit(self, batch: AuditBatch) -> BatchAck:
         return await self._send("/v1/planes/self/audit", batch)
+
+    async def send_isolation(self, report: IsolationReport) -> None:
+        """Says what this plane found in its own live database."""
+        await self._call("PUT", "/v1/planes/self/isolation", json=report.model_dump(mode="json"))
 
     async def stream(self) -> AsyncGenerator[StreamEvent, None]:
         """Events until the control plane ends the stream, which it does with the token.

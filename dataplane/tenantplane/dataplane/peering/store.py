@@ -51,7 +51,10 @@ SELECT * FROM unnest(%(org_ids)s::text[], %(versions)s::bigint[], %(jws)s::text[
    SET version = excluded.version, jws = excluded.jws, stored_at = now()
  WHERE snapshot.version < excluded.version
 """
-_READ_SNAPSHOTS: LiteralString = "SELECT org_id, version, jws FROM dataplane.snapshot"
+_READ_SNAPSHOTS: LiteralString = """
+-- all orgs: a plane holds the snapshots of those it serves.
+SELECT org_id, version, jws FROM dataplane.snapshot
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""The way up for what the ledger ships: usage events and audit commitments."""
+"""The way up: usage events and audit commitments, and what the plane found in its database."""
 
 from __future__ import annotations
 
 from tenantplane.core.apis.events import AuditBatch, BatchAck, UsageBatch
+from tenantplane.core.apis.planes import IsolationReport
 from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.dataplane.peering.session import PlaneSession
 
@@ -22,6 +23,9 @@ class ControlPlaneUplink:
 
     async def send_audit(self, batch: AuditBatch) -> BatchAck:
         return await self._connected().send_audit(batch)
+
+    async def send_isolation(self, report: IsolationReport) -> None:
+        await self._connected().send_isolation(report)
 
     def _connected(self) -> PlaneSession:
         if self._session is None:

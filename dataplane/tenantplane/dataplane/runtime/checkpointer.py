@@ -1,15 +1,17 @@
 """LangGraph's checkpoints in tenant tables: one saver for one org, every statement under RLS.
 
 Made per request and bound to its tenant, so there is no saver without one. Thread ids are bare
-outside and `{org_id}::{id}` in storage. Semantics of the stock savers, but: metadata is an
-allow-list (whatever is in `configurable` would land there), the decoder is strict, transactions are
-short and hold no lock between them.
+outside and `{org_id}::{id}` in storage. Semantics of the stock savers, but: all state is sealed
+under the org's data key, metadata is an allow-list (whatever is in `configurable` would land
+there), the decoder is strict, transactions are short and hold no lock between them, and what runs
+write at the same time is committed together.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, LiteralString, cast
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -21,81 +23,47 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     get_checkpoint_id,
 )
-from psycopg.types.json import Jsonb
 
-from tenantplane.core.db.pool import Database, TenantCursor
-from tenantplane.core.errors import Forbidden
+from tenantplane.core.db.pool import Database
+from tenantplane.core.errors import Forbidden, InvalidInput
+from tenantplane.core.ids import is_org_id
 from tenantplane.core.tenancy import SEPARATOR, bare, namespaced
+from tenantplane.dataplane.ledger.keys import DataKeys
+from tenantplane.dataplane.runtime.checkpoint_form import Seal, StoredCheckpoint, Thread
+from tenantplane.dataplane.runtime.checkpoint_journal import CheckpointJournal, Rows
+from tenantplane.dataplane.runtime.checkpoint_pruning import CheckpointPruning
+from tenantplane.dataplane.runtime.checkpoint_rows import StateRows, ThreadKey
 from tenantplane.dataplane.runtime.serializer import StrictSerializer
+from tenantplane.dataplane.runtime.statements import statement
 
-METADATA_KEYS = frozenset({"source", "step", "parents", "run_id"})
+METADATA_KEYS = frozenset({"source", "step", "parents", "run_id", "counters_since_delta_snapshot"})
 _MAX_ID = 200
 _PAGE = 50
-
-_PUT: LiteralString = """
-INSERT INTO dataplane.checkpoint (org_id, thread_id, checkpoint_ns, checkpoint_id,
-                                  parent_checkpoint_id, encoding, body, metadata)
-VALUES (%(org_id)s, %(thread_id)s, %(ns)s, %(id)s, %(parent)s, %(encoding)s, %(body)s, %(metadata)s)
-ON CONFLICT (org_id, thread_id, checkpoint_ns, checkpoint_id) DO UPDATE
-   SET parent_checkpoint_id = EXCLUDED.parent_checkpoint_id, encoding = EXCLUDED.encoding,
-       body = EXCLUDED.body, metadata = EXCLUDED.metadata
-"""
-# A repeated task writes the same again: the first stays. Special writes (errors, interrupts, their
-# answers; negative idx) are replaced.
-_PUT_WRITE: LiteralString = """
-INSERT INTO dataplane.checkpoint_write (org_id, thread_id, checkpoint_ns, checkpoint_id, task_id,
-                                        idx, task_path, channel, encoding, body)
-VALUES (%(org_id)s, %(thread_id)s, %(ns)s, %(id)s, %(task_id)s, %(idx)s, %(task_path)s,
-        %(channel)s, %(encoding)s, %(body)s)
-ON CONFLICT (org_id, thread_id, checkpoint_ns, checkpoint_id, task_id, idx) DO UPDATE
-   SET channel = EXCLUDED.channel, encoding = EXCLUDED.encoding, body = EXCLUDED.body,
-       task_path = EXCLUDED.task_path
- WHERE EXCLUDED.idx < 0
-"""
-_GET: LiteralString = """
-SELECT * FROM dataplane.checkpoint
- WHERE org_id = %(org_id)s AND thread_id = %(thread_id)s AND checkpoint_ns = %(ns)s
-   AND (%(id)s::text IS NULL OR checkpoint_id = %(id)s)
- ORDER BY checkpoint_id DESC LIMIT 1
-"""
-# The order in which live execution applies a step's writes (langgraph's writes_sort_key).
-_WRITES: LiteralString = """
-SELECT task_id, channel, encoding, body FROM dataplane.checkpoint_write
- WHERE org_id = %(org_id)s AND thread_id = %(thread_id)s AND checkpoint_ns = %(ns)s
-   AND checkpoint_id = %(id)s
- ORDER BY task_path, task_id, idx
-"""
-_LIST: LiteralString = """
-SELECT * FROM dataplane.checkpoint
- WHERE org_id = %(org_id)s
-   AND (%(thread_id)s::text IS NULL OR thread_id = %(thread_id)s)
-   AND (%(ns)s::text IS NULL OR checkpoint_ns = %(ns)s)
-   AND (%(id)s::text IS NULL OR checkpoint_id = %(id)s)
-   AND (%(before)s::text IS NULL OR checkpoint_id < %(before)s)
-   AND metadata @> %(filter)s
-   AND (%(after_id)s::text IS NULL
-        OR (checkpoint_id, thread_id, checkpoint_ns)
-           < (%(after_id)s, %(after_thread)s, %(after_ns)s))
- ORDER BY checkpoint_id DESC, thread_id DESC, checkpoint_ns DESC LIMIT %(limit)s
-"""
-_DELETE_CHECKPOINTS: LiteralString = """
-DELETE FROM dataplane.checkpoint WHERE org_id = %(org_id)s AND thread_id = %(thread_id)s
-"""
-_DELETE_WRITES: LiteralString = """
-DELETE FROM dataplane.checkpoint_write WHERE org_id = %(org_id)s AND thread_id = %(thread_id)s
-"""
+_COPY_PAGE = 10
 
 
-class TenantSaver(BaseCheckpointSaver[int]):
-    """The checkpoints of one org. Async alone: the sync methods raise NotImplementedError."""
+class TenantSaver(BaseCheckpointSaver[str]):
+    """The checkpoints of one org. Async alone: the sync methods raise NotImplementedError.
+
+    All raise Forbidden (`thread_refused`, `checkpoint_refused`) and DependencyUnavailable.
+    """
 
     def __init__(
-        self, database: Database, org_id: str, *, metadata_keys: frozenset[str] = METADATA_KEYS
+        self,
+        database: Database,
+        keys: DataKeys,
+        journal: CheckpointJournal,
+        org_id: str,
+        *,
+        metadata_keys: frozenset[str] = METADATA_KEYS,
     ) -> None:
-        if not org_id:
+        if not is_org_id(org_id):
+            # Here, not when it writes: what it writes goes together with what others do.
             raise Forbidden("A checkpointer needs a tenant.", code="tenant_forgotten")
         super().__init__(serde=StrictSerializer())
         self._database = database
+        self._keys = keys
+        self._journal = journal
         self.org_id = org_id
         self._metadata_keys = metadata_keys
 
@@ -103,12 +71,18 @@ class TenantSaver(BaseCheckpointSaver[int]):
         """The list of types is closed: a graph cannot widen it."""
         return self
 
+    def get_next_version(self, current: str | int | None, channel: None) -> str:
+        """Counted up and compared as text. The random end keeps two branches of a thread apart:
+        each would give its own value of a channel the same number."""
+        number = int(current.partition(".")[0]) if isinstance(current, str) else current or 0
+        return f"{number + 1:016}.{secrets.token_hex(6)}"
+
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        key = self._key(config) | {"id": get_checkpoint_id(config)}
-        async with self._database.tenant_tx(self.org_id) as cursor:
-            await cursor.execute(_GET, key)
-            row = await cursor.fetchone()
-            return await self._tuple(cursor, row) if row else None
+        thread, checkpoint_id = self._thread(config), get_checkpoint_id(config)
+        key = ThreadKey(self.org_id, thread.thread_id, thread.ns)
+        rows = None if checkpoint_id else await self._journal.latest(key)
+        found = await self._open(rows if rows is not None else await self._rows(key, checkpoint_id))
+        return self._tuple(found[0]) if found else None
 
     async def alist(
         self,
@@ -119,22 +93,16 @@ class TenantSaver(BaseCheckpointSaver[int]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         """Newest first; without a config those of the saver's org, never another's."""
-        query = self._list_query(config, filter, before)
+        wanted = filter or {}
         remaining = limit
-        while remaining is None or remaining > 0:
-            page = _PAGE if remaining is None else min(_PAGE, remaining)
-            found = await self._page(query | {"limit": page})
-            for _, item in found:
-                yield item
-            if len(found) < page:
-                return
-            remaining = None if remaining is None else remaining - page
-            last = found[-1][0]
-            query |= {
-                "after_id": last["checkpoint_id"],
-                "after_thread": last["thread_id"],
-                "after_ns": last["checkpoint_ns"],
-            }
+        async for found in self._pages(self._list_query(config, wanted, before), _PAGE):
+            for item in found:
+                if not _matches(item.metadata, wanted):
+                    continue
+                if remaining is not None and remaining <= 0:
+                    return
+                remaining = None if remaining is None else remaining - 1
+                yield self._tuple(item)
 
     async def aput(
         self,
@@ -143,21 +111,14 @@ class TenantSaver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        key = self._key(config)
-        encoding, body = self.serde.dumps_typed(checkpoint)
-        async with self._database.tenant_tx(self.org_id) as cursor:
-            await cursor.execute(
-                _PUT,
-                key
-                | {
-                    "id": checkpoint["id"],
-                    "parent": get_checkpoint_id(config),
-                    "encoding": encoding,
-                    "body": body,
-                    "metadata": Jsonb(self._allowed(config, metadata)),
-                },
-            )
-        return self._config(key["thread_id"], key["ns"], checkpoint["id"])
+        """Durable when it returns; values of channels that did not change are not written again."""
+        thread = self._thread(config)
+        allowed = self._allowed(config, metadata)
+        parent_id = get_checkpoint_id(config)
+        seal = await self._seal()
+        rows = seal.checkpoint(thread, checkpoint, parent_id, allowed, new_versions)
+        await self._journal.append(rows)
+        return self._config(thread, checkpoint["id"])
 
     async def aput_writes(
         self,
@@ -166,24 +127,97 @@ class TenantSaver(BaseCheckpointSaver[int]):
         task_id: str,
         task_path: str = "",
     ) -> None:
-        key = self._key(config) | {
-            "id": get_checkpoint_id(config),
-            "task_id": task_id,
-            "task_path": task_path,
-        }
-        rows = []
-        for position, (channel, value) in enumerate(writes):
-            encoding, body = self.serde.dumps_typed(value)
-            idx = WRITES_IDX_MAP.get(channel, position)
-            rows.append(key | {"idx": idx, "channel": channel, "encoding": encoding, "body": body})
-        async with self._database.tenant_tx(self.org_id) as cursor:
-            await cursor.executemany(_PUT_WRITE, rows)
+        """Durable when it returns; may be before the checkpoint that the writes belong to."""
+        thread, checkpoint_id = self._thread(config), get_checkpoint_id(config)
+        if checkpoint_id is None:
+            raise InvalidInput("Writes belong to a checkpoint: its id is missing.")
+        seal = await self._seal()
+        rows = tuple(
+            seal.write(
+                thread,
+                checkpoint_id,
+                (task_id, channel, value),
+                WRITES_IDX_MAP.get(channel, position),
+                task_path,
+            )
+            for position, (channel, value) in enumerate(writes)
+        )
+        if rows:
+            await self._journal.append(StateRows(self.org_id, writes=rows))
 
     async def adelete_thread(self, thread_id: str) -> None:
-        key = {"org_id": self.org_id, "thread_id": self._stored(thread_id)}
+        """All of the thread: checkpoints, values, writes, and the thread itself."""
+        await self._pruning().delete([self._stored(thread_id)], with_threads=True)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """The checkpoints that these runs wrote, and what was written for them."""
+        await self._pruning().delete_runs([str(run_id) for run_id in run_ids])
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Oldest first: where it ends early the target is an earlier state of the source, and
+        copying again completes it."""
+        query = self._list_query({"configurable": {"thread_id": source_thread_id}}, {}, None)
+        target = self._stored(target_thread_id)
+        seal = await self._seal()
+        pages = [page async for page in self._pages(query, _COPY_PAGE)]
+        for page in reversed(pages):
+            for item in reversed(page):
+                await self._journal.append(_copied(seal, item, target))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """`keep_latest` leaves the newest checkpoint of each namespace, and those before it that a
+        delta channel is rebuilt from; `delete` leaves none. Raises InvalidInput."""
+        if isinstance(thread_ids, str) or strategy not in {"keep_latest", "delete"}:
+            raise InvalidInput("Prune takes a list of thread ids, and keep_latest or delete.")
+        stored = [self._stored(thread_id) for thread_id in thread_ids]
+        if strategy == "delete":
+            await self._pruning().delete(stored)
+            return
+        for thread_id in stored:
+            await self._pruning().keep(thread_id, 1)
+
+    async def akeep_newest(self, thread_id: str, kept: int, *, slack: int = 0) -> None:
+        """As prune, with `kept` checkpoints of each namespace, where there are `slack` more."""
+        await self._pruning().keep(self._stored(thread_id), kept, slack=slack)
+
+    async def _rows(self, thread: ThreadKey, checkpoint_id: str | None) -> Rows:
+        query = {"org_id": self.org_id, "thread_id": thread.thread_id, "ns": thread.ns}
         async with self._database.tenant_tx(self.org_id) as cursor:
-            await cursor.execute(_DELETE_WRITES, key)
-            await cursor.execute(_DELETE_CHECKPOINTS, key)
+            if checkpoint_id:
+                await cursor.execute(statement("get_by_id"), query | {"id": checkpoint_id})
+            else:
+                await cursor.execute(statement("get_latest"), query)
+            return await cursor.fetchall()
+
+    def _pruning(self) -> CheckpointPruning:
+        return CheckpointPruning(self._database, self.org_id, self._open)
+
+    async def _seal(self) -> Seal:
+        return Seal(await self._keys.of(self.org_id), self.serde)
+
+    async def _open(self, rows: Sequence[Mapping[str, Any]]) -> list[StoredCheckpoint]:
+        if not rows:
+            return []  # and no key is made for a tenant that only looks
+        return (await self._seal()).open(self.org_id, rows)
+
+    async def _pages(
+        self, query: dict[str, Any], size: int
+    ) -> AsyncIterator[list[StoredCheckpoint]]:
+        while True:
+            async with self._database.tenant_tx(self.org_id) as cursor:
+                await cursor.execute(statement("list"), query | {"limit": size})
+                rows = await cursor.fetchall()
+            found = await self._open(rows)
+            if found:
+                yield found
+            if len(found) < size:
+                return
+            last = found[-1]
+            query = query | {
+                "after_id": last.checkpoint["id"],
+                "after_thread": last.thread.thread_id,
+                "after_ns": last.thread.ns,
+            }
 
     def _stored(self, thread_id: object) -> str:
         text = str(thread_id)
@@ -191,19 +225,16 @@ class TenantSaver(BaseCheckpointSaver[int]):
             raise Forbidden("That is no thread id of this org.", code="thread_refused")
         return namespaced(self.org_id, text)
 
-    def _key(self, config: RunnableConfig) -> dict[str, Any]:
+    def _thread(self, config: RunnableConfig) -> Thread:
         configurable = config["configurable"]
-        return {
-            "org_id": self.org_id,
-            "thread_id": self._stored(configurable["thread_id"]),
-            "ns": configurable.get("checkpoint_ns", ""),
-        }
+        stored = self._stored(configurable["thread_id"])
+        return Thread(self.org_id, stored, configurable.get("checkpoint_ns", ""))
 
-    def _config(self, stored_thread: str, ns: str, checkpoint_id: str) -> RunnableConfig:
+    def _config(self, thread: Thread, checkpoint_id: str) -> RunnableConfig:
         return {
             "configurable": {
-                "thread_id": bare(self.org_id, stored_thread),
-                "checkpoint_ns": ns,
+                "thread_id": bare(self.org_id, thread.thread_id),
+                "checkpoint_ns": thread.ns,
                 "checkpoint_id": checkpoint_id,
             }
         }
@@ -215,44 +246,51 @@ class TenantSaver(BaseCheckpointSaver[int]):
     def _list_query(
         self,
         config: RunnableConfig | None,
-        metadata_filter: dict[str, Any] | None,
+        metadata_filter: Mapping[str, Any],
         before: RunnableConfig | None,
     ) -> dict[str, Any]:
         configurable = config["configurable"] if config else {}
         thread_id = configurable.get("thread_id")
+        source, step, run_id = (metadata_filter.get(key) for key in ("source", "step", "run_id"))
         return {
             "org_id": self.org_id,
             "thread_id": None if thread_id is None else self._stored(thread_id),
             "ns": configurable.get("checkpoint_ns"),
             "id": configurable.get("checkpoint_id"),
             "before": get_checkpoint_id(before) if before else None,
-            "filter": Jsonb(metadata_filter or {}),
+            # What else is asked for is compared after opening: it stands nowhere in clear.
+            "source": source if isinstance(source, str) else None,
+            "step": step if type(step) is int and abs(step) < 2**31 else None,
+            "run_id": run_id if isinstance(run_id, str) else None,
             "after_id": None,
             "after_thread": None,
             "after_ns": None,
         }
 
-    async def _page(self, query: dict[str, Any]) -> list[tuple[dict[str, Any], CheckpointTuple]]:
-        async with self._database.tenant_tx(self.org_id) as cursor:
-            await cursor.execute(_LIST, query)
-            rows = await cursor.fetchall()
-            return [(row, await self._tuple(cursor, row)) for row in rows]
-
-    async def _tuple(self, cursor: TenantCursor, row: dict[str, Any]) -> CheckpointTuple:
-        stored, ns, checkpoint_id = row["thread_id"], row["checkpoint_ns"], row["checkpoint_id"]
-        await cursor.execute(
-            _WRITES,
-            {"org_id": self.org_id, "thread_id": stored, "ns": ns, "id": checkpoint_id},
-        )
-        writes = await cursor.fetchall()
-        parent = row["parent_checkpoint_id"]
+    def _tuple(self, stored: StoredCheckpoint) -> CheckpointTuple:
+        parent_id = stored.parent_id
         return CheckpointTuple(
-            config=self._config(stored, ns, checkpoint_id),
-            checkpoint=self.serde.loads_typed((row["encoding"], row["body"])),
-            metadata=cast("CheckpointMetadata", row["metadata"]),
-            parent_config=self._config(stored, ns, parent) if parent else None,
-            pending_writes=[
-                (w["task_id"], w["channel"], self.serde.loads_typed((w["encoding"], w["body"])))
-                for w in writes
-            ],
+            config=self._config(stored.thread, stored.checkpoint["id"]),
+            checkpoint=stored.checkpoint,
+            metadata=stored.metadata,
+            parent_config=self._config(stored.thread, parent_id) if parent_id else None,
+            pending_writes=[(w.task_id, w.channel, w.value) for w in stored.writes],
         )
+
+
+def _matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(key in metadata and metadata[key] == value for key, value in wanted.items())
+
+
+def _copied(seal: Seal, item: StoredCheckpoint, target_thread_id: str) -> StateRows:
+    """Sealed anew: a ciphertext opens in its own thread alone."""
+    thread = Thread(item.thread.org_id, target_thread_id, item.thread.ns)
+    versions = item.checkpoint["channel_versions"]
+    rows = seal.checkpoint(thread, item.checkpoint, item.parent_id, item.metadata, versions)
+    writes = tuple(
+        seal.write(
+            thread, item.checkpoint["id"], (w.task_id, w.channel, w.value), w.idx, w.task_path
+        )
+        for w in item.writes
+    )
+    return StateRows(rows.org_id, rows.checkpoints, rows.blobs, writes)

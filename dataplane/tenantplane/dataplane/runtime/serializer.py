@@ -60,28 +60,28 @@ class StrictSerializer(SerializerProtocol):
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
         encoding, body = data
         if encoding not in _ENCODINGS:
-            raise _refused(f"encoding {encoding!r}")
+            raise refused(f"encoding {encoding!r}")
         try:
             return self._stock.loads_typed((encoding, body))
         except ValueError as malformed:
-            raise _refused("malformed data") from malformed
+            raise refused("malformed data") from malformed
 
 
 def _read_extension(code: int, data: bytes) -> Any:
     parts = ormsgpack.unpackb(data, ext_hook=_read_extension, option=ormsgpack.OPT_NON_STR_KEYS)
     if not isinstance(parts, list | tuple) or len(parts) < 3:
-        raise _refused("an extension of another form")
+        raise refused("an extension of another form")
     module, name, payload = parts[0], parts[1], parts[2]
     reader = _READERS.get((code, str(module), str(name)))
     if reader is None:
-        raise _refused(f"type {str(module)[:80]}.{str(name)[:80]}")
+        raise refused(f"type {str(module)[:80]}.{str(name)[:80]}")
     try:
         return reader(payload)
     except (ValueError, TypeError, AttributeError, LookupError) as malformed:
-        raise _refused(f"a malformed {name}") from malformed
+        raise refused(f"a malformed {name}") from malformed
 
 
-def _refused(what: str) -> Forbidden:
+def refused(what: str) -> Forbidden:
     return Forbidden(
         f"A stored checkpoint holds {what}, which is not read.",
         hint="It was not written by this service, or was changed since: restore the thread.",

@@ -28,13 +28,14 @@ from tenantplane.core.errors import Conflict, DependencyUnavailable, Unprocessab
 from tenantplane.core.tenancy import TenantContext, namespaced
 from tenantplane.dataplane.models.accounting import MeteredRun
 from tenantplane.dataplane.runtime.checkpointer import TenantSaver
+from tenantplane.dataplane.runtime.memory import Memory
 from tenantplane.dataplane.runtime.messages import raw_tool_calls
 from tenantplane.dataplane.runtime.model import SupervisedModel
 from tenantplane.dataplane.runtime.settings import RuntimeSettings
 from tenantplane.dataplane.runtime.threads import Threads
-from tenantplane.dataplane.tools.definitions import ToolContext
+from tenantplane.dataplane.tools.definitions import Tool, ToolContext
 from tenantplane.dataplane.tools.executor import ToolCallRequest, ToolExecutor, ToolOutcome
-from tenantplane.dataplane.tools.registry import resolve_tools
+from tenantplane.dataplane.tools.registry import BUILT_IN, resolve_tools
 
 _log = logging.getLogger(__name__)
 
@@ -88,8 +89,16 @@ class AgentAnswer:
 
 
 class Supervisor:
-    def __init__(self, database: Database, settings: RuntimeSettings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        memory: Memory,
+        settings: RuntimeSettings,
+        tools: Sequence[Tool] = BUILT_IN,
+    ) -> None:
         self._database = database
+        self._memory = memory
+        self._tools = tools
         self._settings = settings
         self._threads = Threads(database)
         self._graph = _graph()
@@ -106,13 +115,16 @@ class Supervisor:
         thread_id = await self._claim(request, tenant, run.run_id)
         run.thread_id = thread_id
         context = self._context(request, run, thread_id)
-        async with self._held(tenant, thread_id, context):
-            graph = self._graph.compile(checkpointer=TenantSaver(self._database, tenant.org_id))
+        await self._memory.start()  # does nothing where the plane has started it
+        saver = self._memory.saver(tenant.org_id)
+        async with self._held(tenant, thread_id, context), self._pruned(saver, thread_id):
+            graph = self._graph.compile(checkpointer=saver, store=self._memory.store(tenant.org_id))
             answer = AgentAnswer("", "stop")
             events = graph.astream(
                 {"messages": list(request.messages)},
                 {
                     "configurable": {"thread_id": thread_id},
+                    "metadata": {"run_id": str(run.run_id)},
                     # The bound is ours (model calls); LangGraph's stands behind it.
                     "recursion_limit": 2 * self._settings.max_model_calls + 5,
                 },
@@ -136,7 +148,7 @@ class Supervisor:
         return request.thread_id
 
     def _context(self, request: AgentRequest, run: MeteredRun, thread_id: str) -> RunContext:
-        allowed = resolve_tools(run.snapshot, run.tenant)
+        allowed = resolve_tools(run.snapshot, run.tenant, self._tools)
         stored_thread = namespaced(run.tenant.org_id, thread_id)
         tool_context = ToolContext(run.tenant, stored_thread, self._database, run)
         model = SupervisedModel(request.grant, request.options, request.output_limit)
@@ -160,6 +172,17 @@ class Supervisor:
             renewing.cancel()
             releasing = asyncio.create_task(self._release(tenant, thread_id, context.run.run_id))
             await asyncio.shield(releasing)
+
+    @asynccontextmanager
+    async def _pruned(self, saver: TenantSaver, thread_id: str) -> AsyncIterator[None]:
+        """Bounds the thread's history once the run has ended, while its claim is still held."""
+        yield
+        kept = self._settings.checkpoints_kept
+        try:
+            await saver.akeep_newest(thread_id, kept, slack=kept // 4)
+        except DependencyUnavailable as away:
+            # The next run of the thread does it; the answer must not fail for it.
+            _log.warning("a thread's old checkpoints were not pruned: %s", away)
 
     async def _renew(self, tenant: TenantContext, thread_id: str, context: RunContext) -> None:
         seconds = self._settings.thread_claim_seconds

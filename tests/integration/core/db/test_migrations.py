@@ -10,10 +10,15 @@ import pytest
 
 from tenantplane.core.db.bootstrap import RolePasswords, bootstrap
 from tenantplane.core.db.embedded import EmbeddedPostgres
-from tenantplane.core.db.migrate import migrate
+from tenantplane.core.db.migrate import TENANCY_MIGRATIONS, migrate
 from tenantplane.core.errors import ConfigurationRefused, DependencyUnavailable
 
 TOY_PLANE = Path(__file__).parent / "toy_plane"
+# The tenancy schema first, then the plane's own.
+ALL = [
+    *(f"tp/{path.stem}" for path in sorted(TENANCY_MIGRATIONS.glob("*.sql"))),
+    "plane/0001_notes",
+]
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ async def answer(owner_dsn: str, query: str) -> object:
 
 
 async def test_what_is_missing_is_applied_in_order_and_once(owner_dsn: str, plane: Path) -> None:
-    assert await run(owner_dsn, plane) == ["tp/0001_tenancy", "plane/0001_notes"]
+    assert await run(owner_dsn, plane) == ALL
     assert await run(owner_dsn, plane) == []
     (plane / "0002_more.sql").write_text(
         "-- Two statements and a literal percent sign.\n"
@@ -58,7 +63,7 @@ async def test_what_is_missing_is_applied_in_order_and_once(owner_dsn: str, plan
 
 async def test_two_at_once_apply_each_file_once(owner_dsn: str, plane: Path) -> None:
     applied = await asyncio.gather(*(run(owner_dsn, plane) for _ in range(4)))
-    assert sorted(applied, key=len) == [[], [], [], ["tp/0001_tenancy", "plane/0001_notes"]]
+    assert sorted(applied, key=len) == [[], [], [], ALL]
 
 
 async def test_an_edited_or_lost_file_is_refused(owner_dsn: str, plane: Path) -> None:

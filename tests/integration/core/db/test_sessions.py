@@ -100,25 +100,136 @@ async def test_settings_left_in_the_session_do_not_reach_the_next_user(single: D
         assert row == {"path": "public, pg_temp", "org": "globex"}
 
 
+# What SQL leaves in its session, and what the next user of that session must read instead.
+LEFT_BEHIND = {
+    "role": ("SET ROLE {query}", "SELECT current_user = session_user AS clean"),
+    "statement_timeout": (
+        "SET statement_timeout = '200ms'",
+        "SELECT current_setting('statement_timeout') = '30s' AS clean",
+    ),
+    "row_security": (
+        "SET row_security = off",
+        "SELECT current_setting('row_security') = 'on' AS clean",
+    ),
+    "synchronous_commit": (
+        "SET synchronous_commit = off",
+        "SELECT current_setting('synchronous_commit') = 'on' AS clean",
+    ),
+    "standard_conforming_strings": (
+        "SET standard_conforming_strings = off",
+        "SELECT current_setting('standard_conforming_strings') = 'on' AS clean",
+    ),
+    "DateStyle": (
+        "SET DateStyle = 'German'",
+        "SELECT current_setting('DateStyle') LIKE 'ISO%' AS clean",
+    ),
+    "TimeZone": (
+        "SET TimeZone = 'Pacific/Kiritimati'",
+        "SELECT current_setting('TimeZone') <> 'Pacific/Kiritimati' AS clean",
+    ),
+    "setting of the attacker's own": (
+        "SET evil.note = 'of acme'",
+        "SELECT coalesce(current_setting('evil.note', true), '') = '' AS clean",
+    ),
+    "read-only default": (
+        "SET default_transaction_read_only = on",
+        "SELECT current_setting('transaction_read_only') = 'off' AS clean",
+    ),
+    "isolation default": (
+        "SET default_transaction_isolation = 'serializable'",
+        "SELECT current_setting('transaction_isolation') = 'read committed' AS clean",
+    ),
+    "cursor held over the commit": (
+        "DECLARE held CURSOR WITH HOLD FOR SELECT body FROM note",
+        "SELECT count(*) = 0 AS clean FROM pg_cursors WHERE name = 'held'",
+    ),
+}
+
+
+@pytest.mark.req("R2")
 @pytest.mark.fault("F14", "F16")
-async def test_a_session_left_in_another_role_is_dropped(
-    provision_database: ProvisionDatabase,
+@pytest.mark.parametrize("kind", LEFT_BEHIND)
+async def test_what_sql_leaves_in_a_session_does_not_reach_its_next_user(
+    provision_database: ProvisionDatabase, kind: str
 ) -> None:
     provisioned = await provision_database("data", TOY_PLANE)
+    leave, observe = LEFT_BEHIND[kind]
+    leave = leave.format(query=provisioned.bootstrapped.role("query"))
     database = Database(provisioned.settings.model_copy(update={"pool_max": 1}), name="data")
     await database.open()
     try:
         async with database.tenant_tx("acme") as cursor:
-            before = cursor.connection.info.backend_pid
-            query = psycopg.sql.Identifier(provisioned.bootstrapped.role("query"))
-            await cursor.execute(psycopg.sql.SQL("SET ROLE {}").format(query))
-        with pytest.raises(DependencyUnavailable, match="spoilt"):
-            async with database.tenant_tx("globex"):
-                pytest.fail("entered")
+            await cursor.execute("INSERT INTO note (org_id, body) VALUES ('acme', 'of acme')")
+            await cursor.execute(leave.encode())
+            session = cursor.connection.info.backend_pid
         async with database.tenant_tx("globex") as cursor:
-            assert cursor.connection.info.backend_pid != before
+            assert cursor.connection.info.backend_pid == session, "this proves nothing"
+            row = await (await cursor.execute(observe.encode())).fetchone()
+            assert row == {"clean": True}
+            assert await (await cursor.execute("SELECT body FROM note")).fetchall() == []
     finally:
         await database.close()
+
+
+@pytest.mark.req("R2")
+@pytest.mark.fault("F16")
+async def test_the_last_number_of_a_sequence_is_not_told_to_the_next_user(
+    provision_database: ProvisionDatabase,
+) -> None:
+    provisioned = await provision_database("data", TOY_PLANE)
+    async with await psycopg.AsyncConnection.connect(provisioned.owner_dsn) as owner:
+        app = psycopg.sql.Identifier(provisioned.bootstrapped.role("app"))
+        await owner.execute("CREATE SEQUENCE ticket")
+        await owner.execute(psycopg.sql.SQL("GRANT USAGE ON ticket TO {}").format(app))
+    database = Database(provisioned.settings.model_copy(update={"pool_max": 1}), name="data")
+    await database.open()
+    try:
+        async with database.tenant_tx("acme") as cursor:
+            await cursor.execute("SELECT nextval('ticket')")
+        async with database.tenant_tx("globex") as cursor:
+            with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+                await cursor.execute("SELECT lastval()")
+    finally:
+        await database.close()
+
+
+@pytest.mark.req("R2")
+@pytest.mark.fault("F14", "F16")
+@pytest.mark.parametrize(
+    "leave",
+    ['PREPARE "_pg3_0" AS SELECT body FROM note', "LISTEN gossip"],
+    ids=["PREPARE", "LISTEN"],
+)
+async def test_a_session_that_could_act_for_the_last_tenant_is_dropped(
+    single: Database, leave: str
+) -> None:
+    """Under the name of one of the driver's own statements, one of SQL would run as the next."""
+    async with single.tenant_tx("acme") as cursor:
+        session = cursor.connection.info.backend_pid
+        await cursor.execute(leave.encode())
+    with pytest.raises(DependencyUnavailable, match="spoilt") as refused:
+        async with single.tenant_tx("globex"):
+            pytest.fail("entered")
+    assert refused.value.retry_after_seconds is not None
+    async with single.tenant_tx("globex") as cursor:
+        assert cursor.connection.info.backend_pid != session
+
+
+@pytest.mark.fault("F14", "F16")
+async def test_a_session_that_lost_its_prepared_statements_serves_nobody_any_more(
+    single: Database,
+) -> None:
+    async def read() -> int:
+        async with single.tenant_tx("acme") as cursor:
+            await cursor.execute("SELECT body FROM note WHERE org_id = %s", ("acme",), prepare=True)
+            return cursor.connection.info.backend_pid
+
+    session = await read()
+    async with single.tenant_tx("globex") as cursor:
+        await cursor.execute("""DEALLOCATE "_pg3_0" """)
+    with pytest.raises(DependencyUnavailable, match="spoilt"):
+        await read()
+    assert await read() != session
 
 
 async def test_an_exhausted_pool_is_a_dependency_that_says_when_to_retry(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 from pydantic import SecretStr
 
+from tenantplane.core.db.context_keys import install_context_key, retire_context_key
 from tenantplane.core.db.doctor import Finding, inspect
 from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.db.pool import Database
@@ -38,6 +40,13 @@ class Workbench:
     async def _run(self, dsn: str, statement: str) -> None:
         async with await psycopg.AsyncConnection.connect(dsn) as connection:
             await connection.execute(statement.encode())
+
+    async def has_extension(self, name: str) -> bool:
+        async with await psycopg.AsyncConnection.connect(self.admin_dsn) as connection:
+            found = await connection.execute(
+                "SELECT FROM pg_available_extensions WHERE name = %s", (name,)
+            )
+            return await found.fetchone() is not None
 
     async def refusal(self, **settings: SecretStr) -> str:
         changed = self.provisioned.settings.model_copy(update=settings)
@@ -108,7 +117,40 @@ async def test_a_membership_that_opens_all_tables_is_refused(bench: Workbench) -
         ("CREATE TABLE leak (x int); GRANT SELECT ON leak TO PUBLIC", "granted to PUBLIC"),
         ("GRANT SELECT ON tp.context_key TO {app}", "has no org_id and is open"),
         ("GRANT TRUNCATE ON note TO {app}", "TRUNCATE"),
+        ("CREATE POLICY other ON note TO pg_monitor USING (true)", "is for pg_monitor"),
+        ("GRANT SELECT ON note TO pg_monitor", "is granted to pg_monitor"),
+        ("GRANT UPDATE ON note TO {query}", "lets the query role write"),
+        ("GRANT SELECT ON comment TO {query}", "was not opened by tp.allow_query"),
+        ("GRANT SELECT (id) ON comment TO {query}", "was not opened by tp.allow_query"),
+        ("DROP POLICY tenant_query ON note", "was not opened by tp.allow_query"),
+        (
+            "DROP POLICY tenant ON note; CREATE POLICY tenant ON note AS RESTRICTIVE TO {app}"
+            " USING (org_id = (SELECT tp.current_org()))",
+            "no policy for app on all commands",
+        ),
+        (
+            "DROP POLICY tenant ON note; CREATE POLICY tenant ON note FOR SELECT TO {app}"
+            " USING (org_id = (SELECT tp.current_org()))",
+            "no policy for app on all commands",
+        ),
+        ("CREATE TABLE child () INHERITS (note)", "public.child: has org_id but no forced"),
+        (
+            "CREATE TABLE part (org_id text NOT NULL, x int) PARTITION BY LIST (x);"
+            "SELECT tp.protect('part'); CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1)",
+            "public.part_1: has org_id but no forced",
+        ),
+        ("CREATE TABLE odd (org_id varchar NOT NULL)", "org_id must be text"),
         ("CREATE UNIQUE INDEX ON note (body)", "does not begin with org_id"),
+        (
+            "CREATE TABLE lone (note_org text, note_id uuid,"
+            " FOREIGN KEY (note_org, note_id) REFERENCES note (org_id, id))",
+            "ties a table of no tenant to a tenant's rows",
+        ),
+        (
+            "ALTER TABLE comment ADD FOREIGN KEY (org_id, note_id) REFERENCES note (org_id, id)"
+            " NOT VALID",
+            "is NOT VALID",
+        ),
         (
             "ALTER TABLE comment ADD UNIQUE (id, org_id)",
             "unique key comment_id_org_id_key does not begin with org_id",
@@ -152,13 +194,97 @@ async def test_a_foreign_key_without_the_org_is_refused(bench: Workbench) -> Non
             "ALTER FUNCTION append_notes(text[], text[], text[]) RESET search_path",
             "without a fixed search_path",
         ),
+        (
+            "ALTER FUNCTION append_notes(text[], text[], text[]) SET search_path = pg_catalog",
+            "pg_temp last",
+        ),
+        (
+            "GRANT CREATE ON SCHEMA public TO {app};"
+            "ALTER FUNCTION append_notes(text[], text[], text[]) SET search_path = public, pg_temp",
+            "name closed schemas",
+        ),
+        ("GRANT CREATE ON SCHEMA public TO PUBLIC", "schema public: lets a service's role create"),
+        ("CREATE SCHEMA mine; GRANT CREATE ON SCHEMA mine TO {query}", "schema mine: lets"),
+        (
+            "GRANT EXECUTE ON FUNCTION append_notes(text[], text[], text[]) TO {query}",
+            "a model's SQL may call it",
+        ),
+        (
+            "CREATE RULE spy AS ON INSERT TO comment DO ALSO DELETE FROM note",
+            "public.comment: has a rule",
+        ),
     ],
 )
 async def test_a_way_around_the_policies_is_refused(
     bench: Workbench, change: str, message: str
 ) -> None:
-    await bench.as_owner(change)
+    await bench.as_owner(change.format(app=bench.role("app"), query=bench.role("query")))
     assert message in await bench.refusal()
+
+
+@pytest.mark.fault("F20", "F21")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("ALTER TABLE comment DISABLE TRIGGER ALL", "has a disabled trigger"),
+        (
+            "CREATE VIEW v WITH (security_invoker) AS SELECT * FROM note",
+            "public.v: is not owned by the owner role",
+        ),
+        (
+            "ALTER FUNCTION append_notes(text[], text[], text[]) OWNER TO CURRENT_USER",
+            "not the owner role's",
+        ),
+        (
+            "CREATE FUNCTION peek(text) RETURNS boolean LANGUAGE sql LEAKPROOF AS 'SELECT true'",
+            "is LEAKPROOF",
+        ),
+        (
+            "CREATE EXTENSION IF NOT EXISTS postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER"
+            " postgres_fdw; CREATE FOREIGN TABLE away (org_id text NOT NULL) SERVER far",
+            "public.away: has org_id but no forced",
+        ),
+        ("ALTER ROLE {query} LOGIN", "can log in"),
+        ("ALTER ROLE {query} BYPASSRLS", "has powers beyond reading"),
+        ("GRANT pg_read_all_data TO {query}", "is a member of pg_read_all_data"),
+    ],
+)
+async def test_what_a_superuser_leaves_behind_is_refused(
+    bench: Workbench, change: str, message: str
+) -> None:
+    if "postgres_fdw" in change and not await bench.has_extension("postgres_fdw"):
+        change = change.replace("CREATE EXTENSION IF NOT EXISTS postgres_fdw; ", "")
+        change = "CREATE FOREIGN DATA WRAPPER postgres_fdw; " + change
+    await bench.as_admin(change.format(query=bench.role("query")))
+    assert message in await bench.refusal()
+
+
+@pytest.mark.req("R2")
+@pytest.mark.fault("F15")
+async def test_a_service_whose_context_key_is_not_accepted_does_not_start(
+    bench: Workbench,
+) -> None:
+    said = await bench.refusal(context_key=SecretStr("ab" * 32))
+    assert "context key k1: is not accepted" in said
+    await install_context_key(bench.provisioned.owner_dsn, "k2", bytes(32))
+    await retire_context_key(bench.provisioned.owner_dsn, "k1", after=timedelta())
+    assert "context key k1: is not accepted" in await bench.refusal()
+
+
+async def test_what_is_worth_knowing_is_a_warning(bench: Workbench) -> None:
+    await install_context_key(bench.provisioned.owner_dsn, "k2", bytes(32))
+    await retire_context_key(bench.provisioned.owner_dsn, "k1", after=timedelta(hours=1))
+    await bench.as_admin("CREATE PUBLICATION all_of_it FOR TABLE note")
+    database = Database(bench.provisioned.settings, name="data")
+    await database.open()
+    try:
+        found = {f.subject: (f.severity, f.check) for f in await inspect(database)}
+        assert found == {
+            "publication all_of_it": ("warn", "ways around"),
+            "context key k1": ("warn", "context key"),
+        }
+    finally:
+        await database.close()
 
 
 async def test_a_view_with_the_callers_rights_is_welcome(bench: Workbench) -> None:

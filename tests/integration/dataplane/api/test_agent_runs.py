@@ -9,6 +9,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from psycopg import AsyncConnection
+from psycopg.rows import DictRow
 
 from tenantplane.core.ids import new_id
 from tenantplane.dataplane.gate.request import RequestTenant
@@ -162,14 +164,14 @@ async def test_another_orgs_thread_is_404_with_the_same_body_as_none(
 
 @pytest.mark.fault("F25")
 async def test_a_tampered_checkpoint_ends_the_run(
-    agent_plane: AgentPlane, tenant: TenantUnderTest
+    data_owner: AsyncConnection[DictRow], tenant: TenantUnderTest
 ) -> None:
     thread_id = (await run(tenant, "Hello")).headers["x-tenantplane-thread-id"]
-    async with agent_plane.database.tenant_tx(tenant.org_id) as cursor:
-        await cursor.execute(
-            "UPDATE dataplane.checkpoint SET encoding = 'pickle', body = %s WHERE org_id = %s",
-            (b"cos\nsystem\n(S'true'\ntR.", tenant.org_id),
-        )
+    changed = await data_owner.execute(
+        "UPDATE dataplane.checkpoint SET body = %s WHERE org_id = %s",
+        (b"cos\nsystem\n(S'true'\ntR.", tenant.org_id),
+    )
+    assert changed.rowcount > 0
     with pytest.raises(openai.PermissionDeniedError) as refused:
         await run(tenant, "And now?", thread_id)
     assert refused.value.code == "checkpoint_refused"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,23 +10,30 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, Checkpoint, empty_checkpoint
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    Checkpoint,
+    CheckpointMetadata,
+    empty_checkpoint,
+)
 from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.conformance.capabilities import ALL_CAPABILITIES
 
-from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import Forbidden
 from tenantplane.core.ids import new_id
 from tenantplane.dataplane.runtime.checkpointer import METADATA_KEYS, TenantSaver
+from tenantplane.dataplane.runtime.memory import Memory
+from tests.integration.dataplane.runtime.rows import Owner, overwrite, rows_of
 
 
 @pytest.fixture
-def saver(data_database: Database) -> TenantSaver:
-    return TenantSaver(data_database, f"acme-{uuid.uuid4().hex[:8]}")
+def saver(memory: Memory) -> TenantSaver:
+    return memory.saver(f"acme-{uuid.uuid4().hex[:8]}")
 
 
 @pytest.fixture
-def neighbour(data_database: Database) -> TenantSaver:
-    return TenantSaver(data_database, f"bolt-{uuid.uuid4().hex[:8]}")
+def neighbour(memory: Memory) -> TenantSaver:
+    return memory.saver(f"bolt-{uuid.uuid4().hex[:8]}")
 
 
 def thread(thread_id: str, **more: str) -> RunnableConfig:
@@ -45,20 +53,20 @@ async def put(saver: TenantSaver, thread_id: str, text: str) -> RunnableConfig:
     )
 
 
-async def test_it_passes_langgraphs_conformance_suite(data_database: Database) -> None:
+async def test_it_passes_langgraphs_conformance_suite(memory: Memory) -> None:
     # The suite filters by metadata of its own; ours has an allow-list.
     keys = METADATA_KEYS | {"custom_key", "score"}
 
     @checkpointer_test(name="TenantSaver")
     async def factory() -> AsyncIterator[BaseCheckpointSaver[Any]]:
         org_id = f"suite-{uuid.uuid4().hex[:8]}"
-        yield TenantSaver(data_database, org_id, metadata_keys=keys)
+        yield memory.saver(org_id, metadata_keys=keys)
 
     report = await validate(factory)
     failures = {name: r.failures for name, r in report.results.items() if r.failures}
     assert failures == {}
     detected = {name for name, result in report.results.items() if result.detected}
-    assert detected == {"put", "put_writes", "get_tuple", "list", "delete_thread"}
+    assert detected == {capability.value for capability in ALL_CAPABILITIES}
 
 
 async def test_a_guessed_thread_of_another_org_is_empty(
@@ -96,36 +104,58 @@ async def test_an_id_that_could_blur_the_border_is_refused(
         await put(saver, thread_id, "x")
 
 
-def test_a_forgotten_tenant_is_refused(data_database: Database) -> None:
+@pytest.mark.parametrize("org_id", ["", "Acme", "acme::x", "acme|x"])
+def test_a_forgotten_tenant_is_refused(memory: Memory, org_id: str) -> None:
     with pytest.raises(Forbidden) as refused:
-        TenantSaver(data_database, "")
+        memory.saver(org_id)
+    with pytest.raises(Forbidden):
+        memory.store(org_id)
     assert refused.value.error_code == "tenant_forgotten"
 
 
-async def test_only_listed_metadata_is_kept(saver: TenantSaver) -> None:
+async def test_only_listed_metadata_is_kept_and_not_in_clear(
+    saver: TenantSaver, data_owner: Owner
+) -> None:
     config = thread(str(new_id()), access_token="tpk_not_a_real_key")
     config["metadata"] = {"authorization": "Bearer x", "run_id": "r1"}
-    stored = await saver.aput(config, checkpoint_of("q"), {"source": "loop", "step": 3}, {})
+    metadata: CheckpointMetadata = {
+        "source": "loop",
+        "step": 3,
+        "parents": {"ns": "told-to-nobody"},
+    }
+    stored = await saver.aput(config, checkpoint_of("q"), metadata, {"messages": 1})
     found = await saver.aget_tuple(stored)
     assert found is not None
-    assert found.metadata == {"source": "loop", "step": 3, "run_id": "r1"}
+    assert found.metadata == {**metadata, "run_id": "r1"}
+    (row,) = await rows_of(data_owner, "checkpoint", saver.org_id)
+    assert (row["source"], row["step"], row["run_id"]) == ("loop", 3, "r1")
+    for text in ("tpk_not_a_real_key", "Bearer", "told-to-nobody"):
+        assert text not in json.dumps(row)
 
 
-async def test_a_tampered_checkpoint_is_refused(
-    saver: TenantSaver, data_database: Database
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"cos\nsystem\n(S'true'\ntR.", id="pickle"),
+        pytest.param(b"\x80", id="msgpack-in-clear"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\x01" + bytes(40), id="of-no-key"),
+    ],
+)
+@pytest.mark.parametrize("table", ["checkpoint", "checkpoint_blob", "checkpoint_write"])
+@pytest.mark.fault("F25")
+async def test_a_row_that_is_not_sealed_is_refused(
+    saver: TenantSaver, data_owner: Owner, table: str, body: bytes
 ) -> None:
     stored = await put(saver, thread_id := str(new_id()), "q")
-    org_id = saver.org_id
-    async with data_database.tenant_tx(org_id) as cursor:
-        await cursor.execute(
-            "UPDATE dataplane.checkpoint SET encoding = 'pickle', body = %s WHERE org_id = %s",
-            (b"cos\nsystem\n(S'true'\ntR.", org_id),
-        )
-        assert cursor.rowcount == 1
+    await saver.aput_writes(stored, [("messages", "w")], "task")
+    await overwrite(data_owner, table, saver.org_id, body)
     for config in (stored, thread(thread_id)):
         with pytest.raises(Forbidden) as refused:
             await saver.aget_tuple(config)
         assert refused.value.error_code == "checkpoint_refused"
+    with pytest.raises(Forbidden):
+        await anext(saver.alist(thread(thread_id)))
 
 
 async def test_long_histories_are_listed_page_by_page(saver: TenantSaver) -> None:

@@ -31,6 +31,7 @@ ORG = OrgTerms(
     token_epoch=1,
     limits=Limits(hard_cap_usd="1"),
     tools=("clock",),
+    data_sources=("documents",),
     models=("assistant-1", "unpriced"),
     offers=(OFFER,),
 )
@@ -61,6 +62,28 @@ def test_what_has_no_price_is_not_granted() -> None:
     assert (grant.input_nanousd_per_token, grant.output_nanousd_per_token) == (150, 600)
 
 
+def test_an_embedding_model_is_granted_with_its_dimensions_and_without_output() -> None:
+    offer = ModelOffer(
+        name="embed-local",
+        kind="embedding",
+        dimensions=384,
+        provider="builtin",
+        upstream_model="hashing-384",
+        input_usd_per_million_tokens="0",
+    )
+    org = replace(ORG, models=("embed-local",), offers=(offer,))
+    (grant,) = snapshots.build([org], []).models
+    assert (grant.kind, grant.dimensions, grant.provider) == ("embedding", 384, "builtin")
+    assert (grant.input_nanousd_per_token, grant.output_nanousd_per_token) == (0, 0)
+    assert grant.max_output_tokens == 1
+
+
+def test_data_sources_are_those_of_the_org_alone() -> None:
+    above = replace(UMBRELLA, data_sources=("usage",))
+    assert snapshots.build([above, ORG], []).data_sources == ("documents",)
+    assert snapshots.build([above, replace(ORG, data_sources=())], []).data_sources == ()
+
+
 @pytest.mark.parametrize(
     ("above", "own", "effective"),
     [
@@ -78,7 +101,8 @@ def test_an_umbrella_stops_its_tree(above: Status, own: Status, effective: Statu
 
 def test_a_tombstone_grants_nothing() -> None:
     built = snapshots.build([replace(ORG, status="deleted")], KEYS)
-    assert (built.tools, built.models, built.api_keys) == ((), (), ())
+    assert (built.tools, built.models, built.data_sources) == ((), (), ())
+    assert built.api_keys == ()
 
 
 def test_the_digest_is_of_what_is_said_alone() -> None:
@@ -89,6 +113,7 @@ def test_the_digest_is_of_what_is_said_alone() -> None:
     for changed in (
         replace(ORG, token_epoch=2),
         replace(ORG, tools=()),
+        replace(ORG, data_sources=()),
         replace(ORG, price_book_version=4),
         replace(ORG, limits=Limits()),
     ):

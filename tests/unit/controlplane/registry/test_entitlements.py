@@ -29,7 +29,15 @@ def test_nothing_is_allowed_by_default() -> None:
 
 
 def test_kinds_do_not_mix() -> None:
-    planned = plan_rows(PlanEntitlements(tools=("clock",), models=("clock",)))
-    own = org_rows(TenantEntitlements(models=Grants(deny=("clock",))))
+    planned = plan_rows(
+        PlanEntitlements(tools=("clock",), models=("clock",), data_sources=("clock", "usage"))
+    )
+    own = org_rows(
+        TenantEntitlements(
+            models=Grants(deny=("clock",)),
+            data_sources=Grants(allow=("documents",), deny=("clock",)),
+        )
+    )
     assert resolve("tool", planned, own) == ("clock",)
     assert resolve("model", planned, own) == ()
+    assert resolve("data_source", planned, own) == ("documents", "usage")

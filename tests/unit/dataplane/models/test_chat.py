@@ -118,3 +118,13 @@ def test_all_fields_are_named_beside_a_number_that_json_does_not_have() -> None:
 def test_texts_that_read_like_numbers_are_texts() -> None:
     schema = {"title": "NaN", "const": "1e999", "examples": ["Infinity"]}
     assert parse_chat_request(body(response_format=schema)).response_format == schema
+
+
+def test_a_body_of_too_many_values_is_refused_and_a_long_text_is_not() -> None:
+    parse_chat_request(body(messages=[{"role": "user", "content": "x, " * 1_000_000}]))
+    within = body(response_format={"numbers": [0] * 40_000})
+    parse_chat_request(within)
+    for many in ([0] * 60_000, [[0] * 100] * 600, {str(n): 0 for n in range(60_000)}):
+        with pytest.raises(InvalidInput) as refused:
+            parse_chat_request(body(response_format={"values": many}))
+        assert refused.value.error_code == "too_many_values"

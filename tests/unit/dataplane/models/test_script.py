@@ -34,6 +34,11 @@ def request(text: str, *tools: str, **more: Any) -> dict[str, Any]:
             request("What did I note?", "notes_read", "notes_write"),
             ScriptedCall("notes_read", "{}"),
         ),
+        (
+            request("What does our handbook say of travel?", "documents_search"),
+            ScriptedCall("documents_search", '{"query": "What does our handbook say of travel?"}'),
+        ),
+        (request("What does our handbook say of travel?"), None),
         (request('[[call:rm {"all": true}]]'), ScriptedCall("rm", '{"all": true}')),
         (request("[[loop]]", "clock"), ScriptedCall("clock", "{}")),
         (request("[[loop]]"), None),

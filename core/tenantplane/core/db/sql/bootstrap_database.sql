@@ -11,6 +11,7 @@ DECLARE
   query   name := prefix || '_query';
   backup  name := prefix || '_backup';
   dangerous record;
+  closed    text;
 BEGIN
   EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
   EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I, %I',
@@ -69,6 +70,61 @@ BEGIN
       NULL;  -- read back by sql/degraded.sql
     END;
   END LOOP;
+
+  -- SQL that a model wrote needs arithmetic, text and dates: nothing that looks at the server, at
+  -- sessions, at sizes, statistics or definitions, that runs a text as SQL, waits or notifies. The
+  -- role query has no grants of its own, so what PUBLIC loses here and the others get, it loses.
+  BEGIN
+    SELECT string_agg(p.oid::regprocedure::text, ', ') INTO closed
+      FROM pg_proc p
+     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind <> 'p'
+       AND p.proname ~ ('^(pg_.*|binary_upgrade_.*|has_.*_privilege|row_security_active'
+                     || '|current_(setting|query|schemas?|database|user)|session_user|user'
+                     || '|(query|cursor|table|schema|database)_to_xml.*|ts_stat|txid_.*|currtid.*'
+                     || '|inet_(client|server)_.*|to_reg.*|(obj|col|shobj)_description'
+                     || '|nextval|currval|lastval|setval|setseed|version|format_type)$')
+       AND has_function_privilege('public', p.oid, 'EXECUTE');
+    IF closed IS NOT NULL THEN
+      EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', closed);
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I, %I, %I, %I, pg_monitor',
+                     closed, owner, app, system, backup);
+    END IF;
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;  -- read back by sql/degraded.sql
+  END;
+  -- Names of other tenants' schemas and columns, row counts and sizes stand in the catalogue.
+  BEGIN
+    SELECT string_agg(c.oid::regclass::text, ', ') INTO closed
+      FROM pg_class c
+     WHERE c.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+       AND c.relkind IN ('r', 'v') AND c.relname <> 'pg_index'
+       AND EXISTS (SELECT FROM aclexplode(c.relacl) x
+                    WHERE x.grantee = 0 AND x.privilege_type = 'SELECT');
+    IF closed IS NOT NULL THEN
+      EXECUTE format('REVOKE ALL ON TABLE %s FROM PUBLIC', closed);
+      EXECUTE format('GRANT SELECT ON TABLE %s TO %I, %I, %I, %I, pg_monitor',
+                     closed, owner, app, system, backup);
+    END IF;
+    REVOKE USAGE ON SCHEMA information_schema FROM PUBLIC;
+    EXECUTE format('GRANT USAGE ON SCHEMA information_schema TO %I, %I, %I, %I, pg_monitor',
+                   owner, app, system, backup);
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;  -- read back by sql/degraded.sql
+  END;
+  -- No DO block and no function of one's own: migrations write those.
+  BEGIN
+    REVOKE USAGE ON LANGUAGE sql, plpgsql FROM PUBLIC;
+    EXECUTE format('GRANT USAGE ON LANGUAGE sql, plpgsql TO %I', owner);
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;  -- read back by sql/degraded.sql
+  END;
+  -- A session of app, and so SQL of a model, does not fill the disk that all tenants share. A
+  -- parameter that app itself could not set, nor raise.
+  BEGIN
+    EXECUTE format('ALTER ROLE %I SET temp_file_limit = %L', app, '1GB');
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;  -- read back by sql/degraded.sql
+  END;
 
   -- The predicate of a partial index names the tenant it was made for.
   BEGIN

@@ -10,6 +10,24 @@ UNION ALL
 SELECT 'table pg_catalog.pg_index'
  WHERE has_table_privilege('public', 'pg_catalog.pg_index', 'SELECT')
 UNION ALL
+SELECT 'functions of the catalogue that SQL of a model does not need (pg_sleep, pg_relation_size, …)'
+ WHERE has_function_privilege('public', 'pg_catalog.pg_sleep(double precision)', 'EXECUTE')
+UNION ALL
+SELECT 'tables of the catalogue (names and sizes of other tenants'' data sources)'
+ WHERE has_table_privilege('public', 'pg_catalog.pg_class', 'SELECT')
+UNION ALL
+SELECT 'functions of one''s own and DO blocks'
+ WHERE has_language_privilege('public', 'plpgsql', 'USAGE')
+UNION ALL
+SELECT 'disk for temporary files: no limit for the role app'
+ WHERE NOT EXISTS (SELECT FROM pg_db_role_setting s
+                     JOIN pg_roles app ON app.oid = s.setrole
+                     JOIN pg_namespace n ON n.nspname = 'tp'
+                     JOIN pg_roles owner ON owner.oid = n.nspowner
+                    CROSS JOIN LATERAL unnest(s.setconfig) AS setting
+                    WHERE app.rolname = regexp_replace(owner.rolname, 'owner$', 'app')
+                      AND starts_with(setting, 'temp_file_limit='))
+UNION ALL
 SELECT 'temporary tables'
  WHERE has_database_privilege('public', current_database(), 'TEMP')
 UNION ALL

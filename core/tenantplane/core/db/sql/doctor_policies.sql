@@ -5,6 +5,11 @@ SELECT format('%I.%I', n.nspname, c.relname) AS subject,
        0 = ANY (p.polroles) AS for_everybody,
        tp.role_name('app')::regrole::oid = ANY (p.polroles) AS for_app,
        tp.role_name('query')::regrole::oid = ANY (p.polroles) AS for_query,
+       ARRAY(SELECT r.rolname::text FROM pg_roles r
+              WHERE r.oid = ANY (p.polroles) AND r.rolname NOT IN (
+                    tp.role_name('app'), tp.role_name('query'), tp.role_name('system'),
+                    tp.role_name('owner'))
+              ORDER BY 1) AS for_others,
        coalesce(pg_get_expr(p.polqual, p.polrelid), '') AS reads,
        coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '') AS writes
   FROM pg_policy p

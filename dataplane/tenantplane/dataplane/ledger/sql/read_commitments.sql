@@ -1,3 +1,4 @@
+-- all orgs: the shipper sends up what the plane committed to.
 SELECT r.xid::text AS xid, r.record_id, r.org_id, r.run_id, encode(r.entry, 'hex') AS entry_hex,
        r.occurred_at
   FROM dataplane.audit_record r

@@ -1,3 +1,4 @@
+-- all orgs: a tree's amounts are installed together.
 -- One statement, so that settled amounts and open holds are of one snapshot. `since` bounds the
 -- intents that can stand in a period which is not over; unfinished ones are read however old.
 WITH calls AS MATERIALIZED (

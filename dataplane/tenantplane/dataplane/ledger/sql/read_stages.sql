@@ -1,3 +1,4 @@
+-- all orgs: the sweeper settles a tree's calls together.
 SELECT i.intent_id, i.stage, i.cost_nanousd, o.input_tokens + o.output_tokens AS tokens
   FROM dataplane.intent i
   LEFT JOIN dataplane.outcome o

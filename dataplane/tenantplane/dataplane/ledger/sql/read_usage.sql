@@ -1,3 +1,4 @@
+-- all orgs: the shipper sends up what the plane used.
 -- Below the oldest running transaction, no row can appear any more.
 SELECT o.xid::text AS xid, o.event_id, o.org_id, i.root_org_id, i.user_id, i.key_id, i.run_id,
        i.call_no, i.thread_id, o.intent_id, o.stage, i.kind, i.resource, o.input_tokens,

@@ -1,0 +1,1 @@
+DELETE FROM dataplane.thread WHERE org_id = %(org_id)s AND thread_id = ANY (%(thread_ids)s)

@@ -1,0 +1,1 @@
+SELECT dataplane.clear_shelves() AS cleared

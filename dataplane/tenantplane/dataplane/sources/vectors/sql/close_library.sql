@@ -1,0 +1,1 @@
+DELETE FROM dataplane.library WHERE org_id = %(org_id)s

@@ -1,0 +1,1 @@
+DELETE FROM dataplane.chunk WHERE org_id = %(org_id)s AND shelf = ANY (%(shelves)s::integer[])

@@ -1,0 +1,1 @@
+DELETE FROM dataplane.document WHERE org_id = %(org_id)s

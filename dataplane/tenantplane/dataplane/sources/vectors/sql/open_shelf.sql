@@ -1,0 +1,1 @@
+SELECT dataplane.open_shelf(%(org_id)s) AS shelf

@@ -1,0 +1,4 @@
+SELECT heading, body FROM dataplane.chunk
+ WHERE org_id = %(org_id)s AND shelf = ANY (%(shelves)s::integer[])
+   AND document_id = %(document_id)s
+ ORDER BY "position"

@@ -1,0 +1,1 @@
+SELECT dataplane.unshelve_chunks(%(org_id)s, %(batch)s) AS moved

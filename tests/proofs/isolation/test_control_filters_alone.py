@@ -1,0 +1,275 @@
+"""The filters of the control plane's own statements, alone: its jobs see all orgs' rows, and here
+its tenants' transactions do too. Whatever is done to one tree, the other's rows stay."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from pydantic import SecretStr
+
+from tenantplane.controlplane import services
+from tenantplane.controlplane.app import create_app
+from tenantplane.controlplane.planes.feed import ChangeFeed
+from tenantplane.controlplane.settings import ControlPlaneSettings
+from tenantplane.core.db import doctor
+from tenantplane.core.db.doctor import Finding
+from tenantplane.core.db.embedded import EmbeddedPostgres
+from tenantplane.core.ids import new_api_key, new_id
+from tests.fixtures.controlplane import MIGRATIONS, PLAN
+from tests.fixtures.models import serving
+from tests.fixtures.postgres import ProvisionDatabase
+from tests.fixtures.proofs import ProofCases
+
+pytestmark = pytest.mark.proof
+
+_OPEN: Final = "ALTER POLICY tenant ON {} USING (true) WITH CHECK (true)"
+_TABLES: Final = (
+    "api_key",
+    "audit_commitment",
+    "issuer",
+    "org",
+    "org_entitlement",
+    "purged_org",
+    "snapshot",
+    "usage_event",
+)
+
+
+@dataclass
+class Trees:
+    """A running control plane, and the administrator's view of its database."""
+
+    http: httpx2.AsyncClient
+    plane: str
+    administrator: psycopg.AsyncConnection[dict[str, Any]]
+    plan: str
+    region: str
+
+    async def tree(self) -> str:
+        """An umbrella with a child, each with rows in every table."""
+        root = f"root-{secrets.token_hex(4)}"
+        await self.put(root)
+        await self.put(f"{root}-child", parent=root)
+        for org_id in (root, f"{root}-child"):
+            await self.ok("POST", f"/v1/tenants/{org_id}/keys", {"name": "n", "userId": "u"})
+            await self.report(org_id, root)
+        return root
+
+    async def put(self, org_id: str, **spec: Any) -> Any:
+        issuer = {"type": "oidc", "issuer": "http://127.0.0.1:9", "audience": f"for-{org_id}"}
+        body = {
+            "plan": self.plan,
+            "region": self.region,
+            "identity": {"issuers": [issuer]},
+            "entitlements": {"tools": {"allow": ["search"]}},
+            **spec,
+        }
+        return await self.ok("PUT", f"/v1/tenants/{org_id}", body)
+
+    async def report(self, org_id: str, root: str) -> None:
+        """As the org's plane would; laid down by the administrator."""
+        row = {
+            "event_id": str(new_id()),
+            "org_id": org_id,
+            "root_org_id": root,
+            "plane": self.plane,
+            "user_id": "alice",
+            "run_id": str(new_id()),
+            "call_no": 1,
+            "intent_id": str(new_id()),
+            "stage": "actual",
+            "kind": "model",
+            "resource": "assistant-1",
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "cost_nanousd": 4500,
+            "delta_nanousd": 4500,
+            "price_book_version": 1,
+            "provider_excess": False,
+            "occurred_at": "2026-02-14T12:00:00Z",
+            "content_sha256": "\\x00",
+            "received_at": "2026-02-14T12:00:00Z",
+        }
+        await self.administrator.execute(
+            "INSERT INTO controlplane.usage_event"
+            " SELECT (jsonb_populate_record(NULL::controlplane.usage_event, %s)).*",
+            (Jsonb(row),),
+        )
+
+    async def ok(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self.http.request(method, path, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json() if answer.content else None
+
+    async def rows_of(self, root: str) -> dict[str, list[Any]]:
+        found = {}
+        for table in _TABLES:
+            cursor = await self.administrator.execute(
+                f"SELECT to_jsonb(t)::text AS row FROM controlplane.{table} t"
+                " WHERE org_id = ANY(%s) ORDER BY 1",
+                ([root, f"{root}-child"],),
+            )
+            found[table] = [row["row"] for row in await cursor.fetchall()]
+        return found
+
+    async def views_of(self, root: str) -> list[Any]:
+        """What reads answer, alone for their own org."""
+        views = []
+        for org_id in (root, f"{root}-child"):
+            for path in ("", "/keys", "/usage"):
+                answer = await self.http.get(f"/v1/tenants/{org_id}{path}")
+                assert answer.status_code == 200, answer.text
+                views.append(answer.json())
+        return views
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def trees(
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
+) -> AsyncIterator[Trees]:
+    provisioned = await provision_database("control", Path(MIGRATIONS))
+    platform_key, region = new_api_key(), f"region-{secrets.token_hex(4)}"
+    settings = ControlPlaneSettings(
+        database=provisioned.settings,
+        issuer="http://127.0.0.1:1",
+        master_key=SecretStr(secrets.token_hex(32)),
+        bootstrap_platform_key=SecretStr(platform_key),
+        mode="development",
+    )
+    admin_dsn = postgres.admin_dsn(provisioned.bootstrapped.dbname)
+    async with await psycopg.AsyncConnection[dict[str, Any]].connect(
+        admin_dsn, autocommit=True, row_factory=dict_row
+    ) as administrator:
+        for table in _TABLES:
+            await administrator.execute(_OPEN.format(f"controlplane.{table}").encode())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(doctor, "inspect", _finds_nothing)  # such a database is not served
+            running = services.running(settings, ChangeFeed())
+            made = await running.__aenter__()
+            # Nor is it judged again while it serves: it is open on purpose.
+            made.isolation._catalogue = _Unwatched()
+        try:
+            async with serving(create_app(made)) as url, _client(url, platform_key) as http:
+                yield await _prepared(http, administrator, region)
+        finally:
+            await running.__aexit__(None, None, None)
+
+
+class _Unwatched:
+    async def findings(self) -> list[Finding]:
+        return []
+
+    async def fingerprint(self) -> str:
+        return ""
+
+
+async def _finds_nothing(_: object) -> list[Any]:
+    return []
+
+
+def _client(url: str, platform_key: str) -> httpx2.AsyncClient:
+    headers = {"authorization": f"Bearer {platform_key}", "tenantplane-writer": "cli"}
+    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=30)
+
+
+async def _prepared(
+    http: httpx2.AsyncClient,
+    administrator: psycopg.AsyncConnection[dict[str, Any]],
+    region: str,
+) -> Trees:
+    plan, plane = f"plan-{secrets.token_hex(4)}", f"plane-{secrets.token_hex(4)}"
+    made = Trees(http, plane, administrator, plan, region)
+    await made.ok("PUT", f"/v1/plans/{plan}", PLAN)
+    body = {"region": region, "endpoint": "http://127.0.0.1:1"}
+    await made.ok("PUT", f"/v1/planes/{plane}", body)
+    return made
+
+
+async def _key_of(trees: Trees, org_id: str) -> str:
+    return str((await trees.ok("GET", f"/v1/tenants/{org_id}/keys"))["items"][0]["keyId"])
+
+
+async def _revoke_own(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.ok("DELETE", f"/v1/tenants/{mine}/keys/{await _key_of(trees, mine)}")
+
+
+async def _revoke_theirs(trees: Trees, mine: str, theirs: str) -> None:
+    path = f"/v1/tenants/{mine}/keys/{await _key_of(trees, theirs)}"
+    assert (await trees.http.delete(path)).status_code == 404
+
+
+async def _delete_tree(trees: Trees, mine: str, policy: str) -> None:
+    for org_id in (f"{mine}-child", mine):
+        await trees.ok("DELETE", f"/v1/tenants/{org_id}?policy={policy}")
+        gone = (await trees.rows_of(mine))["org"]
+        assert len(gone) >= 1 or org_id == mine or policy == "Purge"
+
+
+async def _purge(trees: Trees, mine: str, theirs: str) -> None:
+    await _delete_tree(trees, mine, "Purge")
+    left = await trees.rows_of(mine)
+    assert left["org"] == []
+    assert len(left["purged_org"]) == 2
+    assert all('"user_id": null' in event for event in left["usage_event"])
+
+
+async def _retain(trees: Trees, mine: str, theirs: str) -> None:
+    await _delete_tree(trees, mine, "Retain")
+
+
+async def _change(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.put(mine, displayName="Changed", entitlements={"tools": {"deny": ["clock"]}})
+
+
+async def _suspend(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.put(mine, suspended=True)
+
+
+async def _new_key(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.ok("POST", f"/v1/tenants/{mine}/keys", {"name": "m", "userId": "v"})
+
+
+async def _new_child(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.put(f"{mine}-other", parent=mine)
+
+
+async def _read(trees: Trees, mine: str, theirs: str) -> None:
+    assert theirs not in str(await trees.views_of(mine))
+    assert (await trees.http.get("/v1/tenants/never-was")).status_code == 404
+
+
+ACTS: Final[dict[str, Callable[[Trees, str, str], Awaitable[None]]]] = {
+    "read": _read,
+    "change": _change,
+    "suspend": _suspend,
+    "new key": _new_key,
+    "new child": _new_child,
+    "revoke own key": _revoke_own,
+    "revoke their key": _revoke_theirs,
+    "retain": _retain,
+    "purge": _purge,
+}
+
+
+@pytest.mark.req("R1", "R6")
+@pytest.mark.parametrize("act", ACTS)
+async def test_what_is_done_to_one_tree_leaves_the_other(
+    trees: Trees, act: str, proof_cases: ProofCases
+) -> None:
+    theirs, mine = await trees.tree(), await trees.tree()
+    rows, views = await trees.rows_of(theirs), await trees.views_of(theirs)
+    assert all(rows[table] for table in ("org", "snapshot", "api_key", "issuer", "usage_event"))
+    await ACTS[act](trees, mine, theirs)
+    assert await trees.rows_of(theirs) == rows
+    assert await trees.views_of(theirs) == views
+    proof_cases.add(2)

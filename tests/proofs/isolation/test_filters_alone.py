@@ -1,0 +1,384 @@
+"""The filters of the data plane's own statements, alone: policies are open, and a twin org has rows
+of the very same ids. Each wrapper answers as if the twin were not there, and leaves its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+import pytest_asyncio
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.store.base import GetOp, ListNamespacesOp, PutOp, SearchOp
+
+from tenantplane.core.audit.record import AuditRecord, seal
+from tenantplane.core.db import doctor
+from tenantplane.core.db.embedded import EmbeddedPostgres
+from tenantplane.core.db.pool import Database
+from tenantplane.core.errors import TenantplaneError
+from tenantplane.core.ids import new_id
+from tenantplane.core.keys.local import LocalKeyProvider
+from tenantplane.core.tenancy import TenantContext, namespaced
+from tenantplane.core.valkey.requests import Slot
+from tenantplane.dataplane.api import audit_records
+from tenantplane.dataplane.ledger.call_ids import new_call_id
+from tenantplane.dataplane.ledger.journal import Journal
+from tenantplane.dataplane.ledger.keys import DataKeys
+from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow
+from tenantplane.dataplane.runtime.memory import Memory
+from tenantplane.dataplane.runtime.threads import Threads
+from tenantplane.dataplane.sources.vectors.library import Library
+from tenantplane.dataplane.sources.vectors.records import EmbeddingSpace, NewChunk
+from tenantplane.dataplane.tools.definitions import ToolContext
+from tenantplane.dataplane.tools.notes import ReadArguments, WriteArguments, read_notes, write_note
+from tests.fixtures.ledger import MIGRATIONS
+from tests.fixtures.postgres import ProvisionDatabase
+from tests.fixtures.proofs import ProofCases
+from tests.proofs.isolation.twins import ORG, TWIN, TwinDatabase
+
+pytestmark = pytest.mark.proof
+
+TENANT: Final = TenantContext(ORG, ORG, "user:u", "u", "pro", "local", roles=frozenset({"admin"}))
+SPACE: Final = EmbeddingSpace("embed-local", 3)
+OTHER_SPACE: Final = EmbeddingSpace("embed-other", 3)
+_SOON: Final = timedelta(minutes=5)
+
+
+@dataclass
+class Plane:
+    """The wrappers of one org, and ids that the set-up made."""
+
+    database: Database
+    twins: TwinDatabase
+    master_key: bytes
+    threads: list[str] = field(default_factory=list)
+    run_id: UUID = field(default_factory=new_id)
+    graph_run: str = field(default_factory=lambda: str(new_id()))
+    record_id: UUID = field(default_factory=new_id)
+    document_id: UUID = field(default_factory=new_id)
+    checkpoints: list[RunnableConfig] = field(default_factory=list)
+    memory: Memory | None = None
+
+    def keys(self) -> DataKeys:
+        """Fresh: what another verb opened is not remembered."""
+        return DataKeys(self.database, LocalKeyProvider(self.master_key))
+
+    def context(self) -> ToolContext:
+        stored = namespaced(ORG, self.threads[0])
+        return ToolContext(TENANT, stored, self.database, None)  # type: ignore[arg-type]
+
+    def library(self) -> Library:
+        return Library(self.database, ORG)
+
+    def saver(self) -> Any:
+        assert self.memory is not None
+        return self.memory.saver(ORG)
+
+    def store(self) -> Any:
+        assert self.memory is not None
+        return self.memory.store(ORG)
+
+    def thread(self, number: int = 0) -> RunnableConfig:
+        return {"configurable": {"thread_id": self.threads[number], "checkpoint_ns": ""}}
+
+
+async def _set_up(plane: Plane) -> None:
+    threads = Threads(plane.database)
+    for _ in range(2):
+        plane.threads.append(await threads.claim_new(TENANT, plane.run_id, 600))
+    await write_note(plane.context(), WriteArguments(text="the safe is open"))
+    await _remember(plane)
+    await _call(plane)
+    chunks = [NewChunk(f"chunk {n} of the safe", [1.0, n, 0.5], n) for n in range(3)]
+    made = await plane.library().put("a.md", "text/markdown", "0" * 64, 9, "u", SPACE, chunks)
+    await plane.library().put("b.md", "text/markdown", "1" * 64, 9, "u", SPACE, chunks[:1])
+    plane.document_id = made.document_id
+
+
+async def _remember(plane: Plane) -> None:
+    for thread_number in range(2):
+        config = plane.thread(thread_number)
+        for step in range(3):
+            version = f"{step + 1:032}.0"
+            checkpoint = empty_checkpoint()
+            checkpoint["channel_values"] = {"messages": [f"state {step}"]}
+            checkpoint["channel_versions"] = {"messages": version}
+            config["metadata"] = {"run_id": plane.graph_run}
+            metadata: Any = {"source": "loop", "step": step, "run_id": plane.graph_run}
+            config = await plane.saver().aput(config, checkpoint, metadata, {"messages": version})
+            await plane.saver().aput_writes(config, [("messages", f"write {step}")], "task")
+            if thread_number == 0:
+                plane.checkpoints.append(config)
+    await plane.store().abatch(
+        [PutOp(("safe", "place"), name, {"is": name}) for name in ("one", "two")]
+    )
+
+
+async def _call(plane: Plane) -> None:
+    """One call in the ledger, with its record."""
+    (epoch,) = await plane.twins.look("SELECT epoch FROM dataplane.ledger_epoch")
+    clock = plane.database.clock
+    intent = IntentRow(
+        org_id=ORG,
+        intent_id=new_call_id(clock.unix()),
+        root_org_id=ORG,
+        run_id=plane.run_id,
+        call_no=0,
+        thread_id=None,
+        user_id="u",
+        key_id=None,
+        kind="model",
+        resource="assistant-1",
+        hold_nanousd=1000,
+        price_book_version=1,
+        idempotency_key=None,
+        epoch=epoch["epoch"],
+        slots=(Slot("org", ORG, "month", "2100-01", 4_102_444_800),),
+        request_ciphertext=b"-",
+        commit_by=clock.now() + _SOON,
+        deadline_at=clock.now() + _SOON,
+    )
+    record = AuditRecord(
+        record_id=plane.record_id,
+        org_id=ORG,
+        user_id="u",
+        run_id=plane.run_id,
+        call_no=0,
+        kind="model",
+        resource="assistant-1",
+        occurred_at=clock.now(),
+        status="completed",
+    )
+    sealed = seal(record, await plane.keys().of(ORG))
+    journal = Journal(plane.database)
+    await journal.start()
+    try:
+        assert await journal.intend(intent) == "ok"
+        outcome = OutcomeRow(
+            org_id=ORG,
+            intent_id=intent.intent_id,
+            stage="actual",
+            event_id=new_id(),
+            record_id=plane.record_id,
+            input_tokens=1,
+            output_tokens=1,
+            cost_nanousd=5,
+            occurred_at=clock.now(),
+            ciphertext=sealed.ciphertext,
+            entry=sealed.entry,
+        )
+        assert (await journal.conclude(outcome)).status == "ok"
+    finally:
+        await journal.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def plane(
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
+) -> AsyncIterator[Plane]:
+    provisioned = await provision_database("data", Path(MIGRATIONS))
+    twins = await TwinDatabase.prepare(postgres.admin_dsn(provisioned.bootstrapped.dbname))
+    database = Database(provisioned.settings, name="data")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(doctor, "inspect", _finds_nothing)  # such a database is not served
+            await database.open()
+        made = Plane(database, twins, secrets.token_bytes(32))
+        made.memory = Memory(database, made.keys())
+        await made.memory.start()
+        try:
+            await _set_up(made)
+            await twins.keep()
+            yield made
+        finally:
+            await made.memory.stop()
+    finally:
+        await database.close()
+        await twins.close()
+
+
+async def _finds_nothing(_: object) -> list[Any]:
+    return []
+
+
+async def _claim(plane: Plane) -> None:
+    await Threads(plane.database).claim(TENANT, plane.threads[0], plane.run_id, 60)
+
+
+async def _claim_by_another(plane: Plane) -> None:
+    await Threads(plane.database).claim(TENANT, plane.threads[0], UUID(int=7), 60)
+
+
+async def _renew(plane: Plane) -> None:
+    await Threads(plane.database).renew(TENANT, plane.threads[0], plane.run_id, 60)
+
+
+async def _release(plane: Plane) -> None:
+    await Threads(plane.database).release(TENANT, plane.threads[0], plane.run_id)
+
+
+async def _listed(plane: Plane, config: RunnableConfig | None, **search: Any) -> object:
+    return [_told(item) async for item in plane.saver().alist(config, **search)]
+
+
+def _told(item: Any) -> object:
+    if item is None:
+        return None
+    return item.config, item.checkpoint, item.metadata, item.pending_writes
+
+
+async def _get(plane: Plane) -> object:
+    return _told(await plane.saver().aget_tuple(plane.thread()))
+
+
+async def _get_by_id(plane: Plane) -> object:
+    return _told(await plane.saver().aget_tuple(plane.checkpoints[1]))
+
+
+async def _copy(plane: Plane) -> object:
+    target = str(UUID(int=9))
+    await plane.saver().acopy_thread(plane.threads[0], target)
+    config: RunnableConfig = {"configurable": {"thread_id": target, "checkpoint_ns": ""}}
+    return _told(await plane.saver().aget_tuple(config))
+
+
+async def _after(plane: Plane, change: Awaitable[object]) -> object:
+    await change
+    return await _listed(plane, None)
+
+
+async def _search_store(plane: Plane, op: Any) -> object:
+    (found,) = await plane.store().abatch([op])
+    if isinstance(found, list):
+        return sorted(str(getattr(item, "value", item)) for item in found)
+    return getattr(found, "value", found)
+
+
+async def _put_store(plane: Plane, value: dict[str, Any] | None) -> object:
+    await plane.store().abatch([PutOp(("safe", "place"), "one", value)])
+    return await _search_store(plane, SearchOp(("safe",)))
+
+
+async def _records(plane: Plane, query: Any, **wanted: Any) -> object:
+    reader = audit_records._Records(plane.database, plane.keys())
+    return await reader.read(TENANT, query, **wanted)
+
+
+async def _key(plane: Plane) -> object:
+    """Whether it opens what the org has; a fresh one where it has none."""
+    return repr(await plane.keys().of(ORG))
+
+
+async def _found(plane: Plane, mode: Any) -> object:
+    return await plane.library().search("safe", [1.0, 0.0, 0.5], SPACE, 5, mode)
+
+
+async def _documents(plane: Plane) -> object:
+    return [(d.name, d.chunks, d.status) for d in await plane.library().documents(None, 10)]
+
+
+async def _put_document(plane: Plane) -> object:
+    chunk = NewChunk("other words", [0.0, 1.0, 0.0], 0)
+    put = await plane.library().put("a.md", "text/markdown", "2" * 64, 9, "u", SPACE, [chunk])
+    return put.name, put.chunks, put.status, await _documents(plane)
+
+
+async def _delete_document(plane: Plane) -> object:
+    return await plane.library().delete(plane.document_id), await _documents(plane)
+
+
+async def _delete_documents(plane: Plane) -> object:
+    return await plane.library().delete_all(), await _documents(plane)
+
+
+async def _stale(plane: Plane) -> object:
+    found = await plane.library().stale(OTHER_SPACE, 10)
+    return sorted((item.document.name, item.version, item.texts) for item in found)
+
+
+async def _re_embed(plane: Plane) -> object:
+    stale = await plane.library().stale(OTHER_SPACE, 10)
+    version = next((s.version for s in stale if s.document.document_id == plane.document_id), 1)
+    vectors = [[0.0, 1.0, float(n)] for n in range(3)]
+    done = await plane.library().re_embed(
+        plane.document_id, OTHER_SPACE, vectors, of_version=version
+    )
+    return done, await _documents(plane), await _stale(plane)
+
+
+Verb = Callable[[Plane], Awaitable[object]]
+# By the folder of the code that they drive.
+VERBS: Final[dict[str, Verb]] = {
+    "runtime claim": _claim,
+    "runtime claim by another run": _claim_by_another,
+    "runtime renew": _renew,
+    "runtime release": _release,
+    "runtime get": _get,
+    "runtime get by id": _get_by_id,
+    "runtime list": lambda p: _listed(p, None),
+    "runtime list thread": lambda p: _listed(p, p.thread()),
+    "runtime list before": lambda p: _listed(p, None, before=p.checkpoints[2], limit=1),
+    "runtime delete thread": lambda p: _after(p, p.saver().adelete_thread(p.threads[0])),
+    "runtime delete runs": lambda p: _after(p, p.saver().adelete_for_runs([p.graph_run])),
+    "runtime copy": _copy,
+    "runtime prune": lambda p: _after(p, p.saver().aprune([p.threads[0]])),
+    "runtime prune all": lambda p: _after(p, p.saver().aprune([p.threads[0]], strategy="delete")),
+    "runtime keep newest": lambda p: _after(p, p.saver().akeep_newest(p.threads[0], 2)),
+    "runtime store get": lambda p: _search_store(p, GetOp(("safe", "place"), "one")),
+    "runtime store search": lambda p: _search_store(p, SearchOp(("safe",))),
+    "runtime store namespaces": lambda p: _search_store(p, ListNamespacesOp()),
+    "runtime store put": lambda p: _put_store(p, {"is": "three"}),
+    "runtime store delete": lambda p: _put_store(p, None),
+    "tools notes": lambda p: read_notes(p.context(), ReadArguments(limit=50)),
+    "api record": lambda p: _records(p, audit_records._READ_ONE, record_id=p.record_id),
+    "api records of a run": lambda p: _records(
+        p, audit_records._READ_RUN, run_id=p.run_id, limit=10
+    ),
+    "ledger key": _key,
+    "sources search by vector": lambda p: _found(p, "vector"),
+    "sources search by text": lambda p: _found(p, "text"),
+    "sources search": lambda p: _found(p, "hybrid"),
+    "sources get": lambda p: p.library().get(p.document_id),
+    "sources list": _documents,
+    "sources put": _put_document,
+    "sources delete": _delete_document,
+    "sources delete all": _delete_documents,
+    "sources stale": _stale,
+    "sources re-embed": _re_embed,
+}
+
+
+async def _tried(plane: Plane, verb: Verb) -> object:
+    try:
+        async with asyncio.timeout(20):
+            return await verb(plane)
+    except TenantplaneError as refused:
+        return f"{type(refused).__name__}: {refused}"
+
+
+@pytest.mark.req("R1", "R5", "R6")
+@pytest.mark.fault("F24")
+@pytest.mark.parametrize("name", VERBS)
+async def test_a_wrapper_answers_as_if_the_twin_were_not_there(
+    plane: Plane, name: str, proof_cases: ProofCases
+) -> None:
+    verb = VERBS[name]
+    for own in (True, False):
+        await plane.twins.lay_down(own=own, twin=False)
+        alone = await _tried(plane, verb)
+        left = await plane.twins.rows_of(ORG)
+
+        await plane.twins.lay_down(own=own, twin=True)
+        theirs = await plane.twins.rows_of(TWIN)
+        assert await _tried(plane, verb) == alone
+        assert await plane.twins.rows_of(TWIN) == theirs
+        mine = await plane.twins.rows_of(ORG)
+        assert {t: len(rows) for t, rows in mine.items()} == {t: len(r) for t, r in left.items()}
+        proof_cases.add(3)

@@ -1,0 +1,150 @@
+"""Mutants of what the bootstrap takes from everybody, and of what the roles are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, LiteralString
+
+from psycopg import Connection
+from psycopg.rows import DictRow
+
+from tools.mutants.mutant import Mutant, role
+from tools.mutants.tables import DatabaseKind
+
+REVOKES: Final = ("test_revokes_alone.py",)
+
+# What PUBLIC had when the server was made (pg_init_privs), or by default, and has not any more.
+_REVOKED_FUNCTIONS: Final[LiteralString] = """
+SELECT p.oid::regprocedure::text AS subject,
+       has_function_privilege(tp.role_name('app')::text, p.oid, 'EXECUTE') AS open_to_app
+  FROM pg_proc p
+ WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.prokind = 'f' AND p.provariadic = 0
+   AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
+   AND NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.classoid = 'pg_proc'::regclass
+                      AND i.objoid = p.oid)
+ ORDER BY 1
+"""
+_REVOKED_RELATIONS: Final[LiteralString] = """
+SELECT c.oid::regclass::text AS subject,
+       has_table_privilege(tp.role_name('app')::text, c.oid, 'SELECT') AS open_to_app
+  FROM pg_class c
+ WHERE c.relnamespace = 'pg_catalog'::regnamespace
+   AND NOT has_table_privilege('public', c.oid, 'SELECT')
+   AND EXISTS (SELECT FROM pg_init_privs i, aclexplode(i.initprivs) x
+                WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid
+                  AND x.grantee = 0 AND x.privilege_type = 'SELECT')
+ ORDER BY 1
+"""
+_CLOSED_FUNCTIONS: Final[LiteralString] = """
+SELECT p.oid::regprocedure::text AS signature, kind
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+ CROSS JOIN unnest('{app,query}'::text[]) kind
+ WHERE n.nspname !~ '^(pg_|information_schema$)'
+   AND NOT has_function_privilege(tp.role_name(kind)::text, p.oid, 'EXECUTE')
+   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
+                      AND d.objid = p.oid AND d.deptype = 'e')
+ ORDER BY 1, 2
+"""
+_CLOSED_SCHEMAS: Final[LiteralString] = """
+SELECT format('%I', n.nspname) AS schema, kind
+  FROM pg_namespace n CROSS JOIN unnest('{app,system,query}'::text[]) kind
+ WHERE n.nspname !~ '^(pg_|information_schema$)'
+   AND NOT has_schema_privilege(tp.role_name(kind)::text, n.oid, 'CREATE')
+ ORDER BY 1, 2
+"""
+# Powers that a role has not got, each with what takes it away again.
+_POWERS: Final = {
+    "SUPERUSER": "NOSUPERUSER",
+    "BYPASSRLS": "NOBYPASSRLS",
+    "CREATEROLE": "NOCREATEROLE",
+    "CREATEDB": "NOCREATEDB",
+}
+
+
+def privilege_mutants(connection: Connection[DictRow], kind: DatabaseKind) -> Iterator[Mutant]:
+    """Of a bootstrapped database."""
+    for query, privilege, noun in (
+        (_REVOKED_FUNCTIONS, "EXECUTE ON FUNCTION", "call"),
+        (_REVOKED_RELATIONS, "SELECT ON TABLE", "read"),
+    ):
+        for family, subjects in _families(connection.execute(query).fetchall()).items():
+            yield Mutant(
+                f"revoke:{kind}.{noun} {family}",
+                f"everybody may {noun} {', '.join(subjects)[:80]}",
+                (f"{REVOKES[0]}::*dangerous*[{kind}]",),
+                kind,
+                (f"GRANT {privilege} {', '.join(subjects)} TO PUBLIC",),
+                (f"REVOKE {privilege} {', '.join(subjects)} FROM PUBLIC",),
+            )
+    yield from _objects(connection, kind)
+    yield from _database(kind)
+    yield from _roles(kind)
+
+
+def _families(rows: list[DictRow]) -> dict[str, list[str]]:
+    """What app may not use either: each by itself. What SQL of a model alone may not: by the first
+    two words of its name, since there are hundreds."""
+    families: dict[str, list[str]] = {}
+    for row in rows:
+        subject = row["subject"]
+        name = subject.strip('"').partition("(")[0]
+        of_model = "sql of a model: " + "_".join(name.split("_")[:2])
+        families.setdefault(of_model if row["open_to_app"] else subject, []).append(subject)
+    return families
+
+
+def _objects(connection: Connection[DictRow], kind: DatabaseKind) -> Iterator[Mutant]:
+    for row in connection.execute(_CLOSED_FUNCTIONS):
+        signature, to = row["signature"], row["kind"]
+        yield Mutant(
+            f"execute:{kind}.{signature}.{to}",
+            f"{to} may call {signature}",
+            (f"{REVOKES[0]}::*closed*[{kind}]",),
+            kind,
+            (f"GRANT EXECUTE ON FUNCTION {signature} TO {role(to)}",),
+            (f"REVOKE EXECUTE ON FUNCTION {signature} FROM {role(to)}",),
+        )
+    for row in connection.execute(_CLOSED_SCHEMAS):
+        schema, to = row["schema"], row["kind"]
+        yield Mutant(
+            f"create:{kind}.{schema}.{to}",
+            f"{to} may make tables and functions in {schema}",
+            (f"{REVOKES[0]}::*nothing_is_made*[{kind}]",),
+            kind,
+            (f"GRANT CREATE ON SCHEMA {schema} TO {role(to)}",),
+            (f"REVOKE CREATE ON SCHEMA {schema} FROM {role(to)}",),
+        )
+
+
+def _database(kind: DatabaseKind) -> Iterator[Mutant]:
+    for privilege, test in (("TEMP", "nothing_is_made"), ("CONNECT", "stranger")):
+        yield Mutant(
+            f"database:{kind}.{privilege}",
+            f"everybody has {privilege} on the database",
+            (f"{REVOKES[0]}::*{test}*[{kind}]",),
+            kind,
+            (f"GRANT {privilege} ON DATABASE @database@ TO PUBLIC",),
+            (f"REVOKE {privilege} ON DATABASE @database@ FROM PUBLIC",),
+        )
+
+
+def _roles(kind: DatabaseKind) -> Iterator[Mutant]:
+    killers = (f"{REVOKES[0]}::*powers*[{kind}]",)
+    for power, taken in _POWERS.items():
+        yield Mutant(
+            f"role:{kind}.app.{power}",
+            f"app has {power}",
+            killers,
+            kind,
+            (f"ALTER ROLE {role('app')} {power}",),
+            (f"ALTER ROLE {role('app')} {taken}",),
+        )
+    for other in ("owner", "system", "backup"):
+        yield Mutant(
+            f"role:{kind}.app.member_of_{other}",
+            f"app is a member of {other}",
+            killers,
+            kind,
+            (f"GRANT {role(other)} TO {role('app')}",),
+            (f"REVOKE {role(other)} FROM {role('app')}",),
+        )
