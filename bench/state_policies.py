@@ -1,9 +1,9 @@
 """Row-level security beside a hand-written WHERE: the same rows by the same index.
 
-All read in a transaction of their own over a pool of the same settings. `rls` is `tenant_tx`: app,
-in a signed tenant context, with the filter as well. `where` is the table's owner with the filter
-alone, after the same cleaning of the session, so that what differs is the tenant context and the
-policies. `bare` is the owner without even that: BEGIN, the query, COMMIT.
+`rls` is `tenant_tx`: app, in a signed tenant context, with the filter as well. `where` is the
+table's owner with the filter alone, in a transaction of its own from a pool of the same settings.
+Two things are timed: the read (from the statement to its rows, proof and policies included), and
+the whole transaction, in which `rls` also resets the session and says who the tenant is.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import LiteralString
 
-import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -47,37 +47,46 @@ _LIST: LiteralString = """
 SELECT item_id, body FROM dataplane.bench_item
  WHERE org_id = %(org_id)s AND item_id >= %(item_id)s ORDER BY item_id LIMIT 20
 """
-# Core's enter_tenant.sql without the context.
-_ENTER: LiteralString = """
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE;
-RESET ROLE; RESET ALL; CLOSE ALL; DISCARD SEQUENCES; DISCARD TEMP;
-SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_statement() WHERE from_sql)
-         OR EXISTS (SELECT FROM pg_catalog.pg_listening_channels()) AS spoilt
-"""
 _QUERIES: dict[str, LiteralString] = {"point": _POINT, "list": _LIST}
-Read = Callable[[LiteralString, dict[str, str | int]], Awaitable[int]]
 
 
-async def policy_ratios(provisioned: Provisioned, rounds: int) -> dict[str, list[float]]:
-    """Time under RLS over time without, round by round: `point` and `list` (of 20 rows) against the
-    WHERE alone, `point_bare` and `list_bare` against a bare transaction."""
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds of one read and of its transaction."""
+
+    read: float
+    transaction: float
+
+
+Read = Callable[[LiteralString, dict[str, str | int], int], Awaitable[Timed]]
+
+
+async def policy_figures(provisioned: Provisioned, rounds: int) -> dict[str, list[float]]:
+    """Round by round, by name: ratios `point` and `list` (of 20 rows) of the reads, `point_tx` and
+    `list_tx` of the transactions, and microseconds of both kinds of transaction."""
     await _fill(provisioned)
-    ratios: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
     async with AsyncExitStack() as opened:
         database = Database(provisioned.settings, name="data")
         opened.push_async_callback(database.close)
         await database.open()
         pool = await opened.enter_async_context(_owner_pool(provisioned))
-        ways = {"rls": _under_rls(database), "where": _by_hand(pool), "bare": _bare(pool)}
+        ways = {"rls": _under_rls(database), "where": _by_hand(pool)}
         for number in range(rounds + 1):
             for name, query in _QUERIES.items():
-                seconds = await _paired(ways, query, random.Random(_SEED + number))
-                if number:  # the first round warms up
-                    for way, figure in (("where", name), ("bare", f"{name}_bare")):
-                        ratio = seconds["rls"] / seconds[way]
-                        ratios.setdefault(figure, []).append(ratio)
-            print(f"  rls: {', '.join(f'{n} {r[-1]:.3f}' for n, r in ratios.items())}")
-    return ratios
+                timed = await _paired(ways, query, random.Random(_SEED + number))
+                if not number:
+                    continue  # the first round warms up
+                rls, where = timed["rls"], timed["where"]
+                for figure, value in (
+                    (name, rls.read / where.read),
+                    (f"{name}_tx", rls.transaction / where.transaction),
+                    (f"{name}_rls_us", rls.transaction * 1e6),
+                    (f"{name}_where_us", where.transaction * 1e6),
+                ):
+                    figures.setdefault(figure, []).append(value)
+            print(f"  rls: {', '.join(f'{n} {v[-1]:.3f}' for n, v in figures.items())}")
+    return figures
 
 
 async def _fill(provisioned: Provisioned) -> None:
@@ -104,55 +113,55 @@ def _owner_pool(provisioned: Provisioned) -> AsyncConnectionPool[AsyncConnection
 
 
 def _under_rls(database: Database) -> Read:
-    async def read(query: LiteralString, values: dict[str, str | int]) -> int:
+    async def read(query: LiteralString, values: dict[str, str | int], rows: int) -> Timed:
+        started = time.perf_counter()
         async with database.tenant_tx(str(values["org_id"])) as cursor:
-            await cursor.execute(query, values)
-            return len(await cursor.fetchall())
+            seconds = await _read(cursor, query, values, rows)
+        return Timed(seconds, time.perf_counter() - started)
 
     return read
 
 
 def _by_hand(pool: AsyncConnectionPool[AsyncConnection[DictRow]]) -> Read:
-    async def read(query: LiteralString, values: dict[str, str | int]) -> int:
-        async with pool.connection() as connection:
-            entering = psycopg.AsyncClientCursor(connection)
-            await entering.execute(_ENTER)
-            while entering.nextset():
-                pass
-            if await entering.fetchone() != {"spoilt": False}:
-                raise RuntimeError("the session is spoilt")
-            cursor = psycopg.AsyncCursor(connection)
-            await cursor.execute(query, values)
-            return len(await cursor.fetchall())
-
-    return read
-
-
-def _bare(pool: AsyncConnectionPool[AsyncConnection[DictRow]]) -> Read:
-    async def read(query: LiteralString, values: dict[str, str | int]) -> int:
+    async def read(query: LiteralString, values: dict[str, str | int], rows: int) -> Timed:
+        started = time.perf_counter()
         async with pool.connection() as connection, connection.transaction():
-            cursor = psycopg.AsyncCursor(connection)
-            await cursor.execute(query, values)
-            return len(await cursor.fetchall())
+            seconds = await _read(connection.cursor(), query, values, rows)
+        return Timed(seconds, time.perf_counter() - started)
 
     return read
+
+
+async def _read(
+    cursor: AsyncCursor[DictRow], query: LiteralString, values: dict[str, str | int], rows: int
+) -> float:
+    started = time.perf_counter()
+    await cursor.execute(query, values)
+    found = await cursor.fetchall()
+    seconds = time.perf_counter() - started
+    if len(found) != rows:
+        raise RuntimeError(f"{len(found)} rows were read, not {rows}")
+    return seconds
 
 
 async def _paired(
     ways: dict[str, Read], query: LiteralString, chance: random.Random
-) -> dict[str, float]:
-    """Median seconds of each way for the same reads, taken in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+) -> dict[str, Timed]:
+    """Medians of each way for the same reads, taken in turns."""
+    timed: dict[str, list[Timed]] = {name: [] for name in ways}
+    rows = 1 if query is _POINT else LISTED
     for _ in range(_TRANSACTIONS_OF_A_ROUND):
         values: dict[str, str | int] = {
             "org_id": f"org-{chance.randrange(TENANTS)}",
             "item_id": chance.randrange(ROWS // TENANTS - LISTED),
         }
         for name, read in ways.items():
-            started = time.perf_counter()
-            found = await read(query, values)
-            seconds[name].append(time.perf_counter() - started)
-            if found != (1 if query is _POINT else LISTED):
-                raise RuntimeError(f"{name} read {found} rows")
+            timed[name].append(await read(query, values, rows))
         await asyncio.sleep(0)
-    return {name: statistics.median(measured) for name, measured in seconds.items()}
+    return {
+        name: Timed(
+            statistics.median(one.read for one in measured),
+            statistics.median(one.transaction for one in measured),
+        )
+        for name, measured in timed.items()
+    }

@@ -40,6 +40,7 @@ _DB: Final = "core/tenantplane/core/db/"
 # Where a connection is opened by hand, and why that file may.
 CONNECTING: Final[Mapping[str, str]] = {
     _DB + "pool.py": "is the pool",
+    _DB + "sessions.py": "the pool's sessions and cursors",
     _DB + "query.py": "runs a model's SQL inside a tenant's transaction, as the query role",
     _DB + "doctor.py": "reads the catalogue",
     _DB + "bootstrap.py": "the administrator's, before there is a role to be",
@@ -52,6 +53,7 @@ CONNECTING: Final[Mapping[str, str]] = {
 BUILDING: Final[Mapping[str, str]] = {
     _DB + "bootstrap.py": "names of databases and roles, quoted; the administrator's command",
     _DB + "migrate.py": "runs files as they are written; the owner's command",
+    _DB + "sessions.py": "passes on what its callers, who are looked at, execute",
     _DB + "query.py": "a model's SQL is what it runs: parsed, then bound by the query role",
 }
 # The readers of .sql files: what they return is as literal as the files.

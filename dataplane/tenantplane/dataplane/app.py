@@ -55,7 +55,10 @@ class DataPlane:
         self._providers = Providers(settings.providers)
         now = self._database.clock.now
         profile = PlaneProfile(settings.plane)
-        entitlements = Entitlements(now)
+        self._isolation = IsolationWatch(
+            DatabaseCatalogue(self._database), settings.peering.isolation_check_seconds
+        )
+        entitlements = Entitlements(now, self._isolation.require)
         keys = TrustedKeys(cool_down_seconds=settings.peering.keys_cool_down_seconds)
         self._peer = Peer(settings, self._database, provider, profile, entitlements, keys)
         self._store = AdmissionStore(
@@ -69,9 +72,6 @@ class DataPlane:
             *BUILT_IN,
             documents_tool(self._documents),
             sql_tool(SqlSources(self._database, settings.sql)),
-        )
-        self._isolation = IsolationWatch(
-            DatabaseCatalogue(self._database), settings.peering.isolation_check_seconds
         )
         self._worker = self._jobs(settings, entitlements)
         self._runtime = settings.runtime
@@ -88,7 +88,6 @@ class DataPlane:
                 entitlements,
                 self._notes,
             ),
-            require_isolation=self._isolation.require,
             body_limit_bytes=settings.body_limit_bytes,
         )
         self._opened = AsyncExitStack()

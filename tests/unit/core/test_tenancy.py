@@ -19,6 +19,11 @@ def test_an_org_id_cannot_blur_the_border(org_id: str) -> None:
         namespaced(org_id, "t1")
 
 
+def test_without_an_org_nothing_is_ones_own() -> None:
+    with pytest.raises(ValueError, match="another org"):
+        bare("", "::t1")
+
+
 @pytest.mark.parametrize("name", ["Acme", "1acme", "acme-", "a" * 41, "a.b", "", "acme\n"])
 def test_what_is_no_dns_label_is_no_org_id(name: str) -> None:
     assert not ids.is_org_id(name)

@@ -23,7 +23,9 @@ from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.db.doctor import Finding
 from tenantplane.core.db.jobs import require_registered
 from tenantplane.core.db.proof import PROOF_LIFE_SECONDS, make_proof
+from tenantplane.core.db.sessions import Session, SessionCursor
 from tenantplane.core.db.settings import DatabaseSettings
+from tenantplane.core.db.shares import Shares
 from tenantplane.core.db.statements import statement
 from tenantplane.core.errors import ConfigurationRefused, DependencyUnavailable, FieldError
 
@@ -38,25 +40,26 @@ _LONGEST_PAUSE_SECONDS = 5.0
 # who the tenant is. BEGIN names its characteristics: defaults that somebody left in the session
 # would count before RESET ALL could end them. DISCARD ALL, which does the same and more, may not
 # stand in a transaction, and would throw away psycopg's prepared statements at every check-out.
-# Two things end the session instead. What SQL itself prepared, told apart by `from_sql`: under the
-# name of one of ours it would run as the next tenant. And a LISTEN, which UNLISTEN ends only at the
-# commit.
+# What it cannot take away is looked for where it may be: see core/db/sessions.py.
 _ENTER_TENANT = statement("enter_tenant")
 _ENTER_SYSTEM = statement("enter_system")
+_LOOK_AT_SESSION = statement("look_at_session")
 # Statements that psycopg prepared and that are gone, or that another client of the pooler's server
 # connection has: this session is of no use to anybody.
 _LOST_STATEMENTS = (
     psycopg.errors.InvalidSqlStatementName,
     psycopg.errors.DuplicatePreparedStatement,
 )
-_READ_CLOCK: LiteralString = "SELECT extract(epoch FROM clock_timestamp())::float8 AS unix"
+_READ_CLOCK: LiteralString = """
+SELECT extract(epoch FROM clock_timestamp())::float8 AS unix, pg_backend_pid() AS session
+"""
 
 
-class TenantCursor(AsyncCursor[DictRow]):
+class TenantCursor(SessionCursor):
     """A cursor inside one tenant's transaction. `org_id` goes into the SQL too, as a parameter:
     under RLS alone the planner scans all partitions."""
 
-    def __init__(self, connection: AsyncConnection[DictRow], org_id: str) -> None:
+    def __init__(self, connection: Session, org_id: str) -> None:
         super().__init__(connection, row_factory=dict_row)
         self.org_id = org_id
 
@@ -69,6 +72,7 @@ class Database:
         self.clock = DatabaseClock()
         self._settings = settings
         self._key = settings.context_key_bytes()
+        self._shares = Shares(settings.pool_max, settings.pool_wait_seconds)
         self._app = self._pool(settings.app_dsn.get_secret_value(), "app")
         self._system = self._pool(settings.system_dsn.get_secret_value(), "system")
 
@@ -133,10 +137,14 @@ class Database:
     async def tenant_tx(self, org_id: str) -> AsyncIterator[TenantCursor]:
         """One transaction as the app role, in which only rows of `org_id` exist.
 
-        Raises DependencyUnavailable (no connection in time, or it broke).
+        Raises DependencyUnavailable (no connection in time, or it broke; `org_busy`: the org holds
+        its share of them).
         """
         context = (org_id, self.proof_for(org_id))
-        async with self._transaction(self._app, _ENTER_TENANT, context) as connection:
+        async with (
+            self._shares.of(org_id),
+            self._transaction(self._app, _ENTER_TENANT, context) as connection,
+        ):
             yield TenantCursor(connection, org_id)
 
     @asynccontextmanager
@@ -194,16 +202,18 @@ class Database:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _pool(self, dsn: str, use: str) -> AsyncConnectionPool[AsyncConnection[DictRow]]:
+    def _pool(self, dsn: str, use: str) -> AsyncConnectionPool[Session]:
         return AsyncConnectionPool(
             dsn,
+            connection_class=Session,
             open=False,
             min_size=self._settings.pool_min,
             max_size=self._settings.pool_max,
             timeout=self._settings.pool_wait_seconds,
             name=f"{self.name}-{use}",
-            kwargs=self._connect_arguments(use) | {"autocommit": True},  # the entry says BEGIN
-            configure=self._synchronise,
+            kwargs=self._connect_arguments(use)
+            | {"autocommit": True, "cursor_factory": SessionCursor},  # the entry says BEGIN
+            configure=self._configure,
         )
 
     def _connect_arguments(self, use: str) -> dict[str, Any]:
@@ -221,44 +231,55 @@ class Database:
         await self._synchronise(connection)
         return connection
 
-    async def _synchronise(self, connection: AsyncConnection[DictRow]) -> None:
+    async def _configure(self, session: Session) -> None:
+        # A pooler answers with a process id of its own making.
+        session.direct = await self._synchronise(session) == session.info.backend_pid
+
+    async def _synchronise(self, connection: AsyncConnection[DictRow]) -> int:
+        """Reads the database's clock; answers the process id of the session's server side."""
         before = self.clock.elapsed()
         row = await (await connection.execute(_READ_CLOCK)).fetchone()
         after = self.clock.elapsed()
         assert row is not None
         self.clock.synchronise(row["unix"], before, after)
+        return int(row["session"])
 
     @asynccontextmanager
     async def _transaction(
         self,
-        pool: AsyncConnectionPool[AsyncConnection[DictRow]],
+        pool: AsyncConnectionPool[Session],
         entry: LiteralString,
         context: tuple[str, ...],
-    ) -> AsyncIterator[AsyncConnection[DictRow]]:
+    ) -> AsyncIterator[Session]:
         with self._translated():
-            async with pool.connection() as connection:
-                await self._enter(connection, entry, context)
+            async with pool.connection() as session:
+                await self._enter(session, entry, context)
                 try:
-                    yield connection
+                    yield session
                 except _LOST_STATEMENTS as lost:
-                    await self._drop(connection, lost)
+                    await self._drop(session, lost)
+                except BaseException:
+                    # A text of several statements may have done some of them before it failed.
+                    session.suspect = True
+                    raise
 
     async def _enter(
-        self, connection: AsyncConnection[DictRow], entry: LiteralString, context: tuple[str, ...]
+        self, session: Session, entry: LiteralString, context: tuple[str, ...]
     ) -> None:
         # Bound by the client: only so may several statements share a round trip.
-        entering = AsyncClientCursor(connection, row_factory=dict_row)
+        entering = AsyncClientCursor(session, row_factory=dict_row)
         try:
             await entering.execute(entry, context)
-            while entering.nextset():
-                pass
-            last = await entering.fetchone()
+            if session.suspect:
+                # Within the transaction: a pooler gives the next one to another session.
+                found = await (await entering.execute(_LOOK_AT_SESSION)).fetchone()
+                if found is None or found["spoilt"]:
+                    await self._drop(session, None)
+                session.looked_at()
         except psycopg.Error as refused:
-            if connection.closed:
+            if session.closed:
                 raise  # the server's end, and nobody's residue
-            await self._drop(connection, refused)
-        if last is None or last["spoilt"]:
-            await self._drop(connection, None)
+            await self._drop(session, refused)
 
     async def _drop(
         self, connection: AsyncConnection[DictRow], why: psycopg.Error | None

@@ -41,8 +41,12 @@ class LocalKeyProvider:
         return "LocalKeyProvider(…)"
 
     async def wrap(self, org_id: str, dek: bytes) -> bytes:
-        return self._master.encrypt(dek, associated_data(_PURPOSE, org_id))
+        return self._master.encrypt(dek, _bound(org_id))
 
     async def unwrap(self, org_id: str, wrapped: bytes) -> bytes:
         """Raises Forbidden (`ciphertext_refused`) for another org's key."""
-        return self._master.decrypt(wrapped, associated_data(_PURPOSE, org_id))
+        return self._master.decrypt(wrapped, _bound(org_id))
+
+
+def _bound(org_id: str) -> bytes:
+    return associated_data(_PURPOSE, org_id)

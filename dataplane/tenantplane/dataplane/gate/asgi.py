@@ -39,10 +39,7 @@ _UNPROVEN = frozenset({401, 403, 421})
 
 
 class Gate:
-    """`routes` are tried in order by prefix of the path. `/healthz` and `/readyz` are open.
-
-    `require_isolation` raises while the live database does not pass its check: nothing is served.
-    """
+    """`routes` are tried in order by prefix of the path. `/healthz` and `/readyz` are open."""
 
     def __init__(
         self,
@@ -50,14 +47,12 @@ class Gate:
         routes: Sequence[tuple[str, Application]],
         readiness: ReadinessProbe,
         *,
-        require_isolation: Callable[[], None],
         body_limit_bytes: int,
         turns: FairTurns | None = None,
     ) -> None:
         self._identity = identity
         self._routes = tuple(routes)
         self._readiness = readiness
-        self._require_isolation = require_isolation
         self._body_limit_bytes = body_limit_bytes
         self._turns = turns or FairTurns()
         self._access = AccessLog()
@@ -84,12 +79,10 @@ class Gate:
             answer.log(self._access, scope, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        self._require_isolation()  # before all else: nothing is read of a database that is unsafe
         tenant = await self._identity.tenant(scope["headers"])
         answer.subject = {ORG_ID: tenant.context.org_id, USER_ID: tenant.context.user_id}
         if await self._turns.turn(tenant.context.org_id):
             # It waited: its key, its org or a limit may have changed meanwhile.
-            self._require_isolation()
             tenant = await self._identity.tenant(scope["headers"])
         place_tenant(scope, tenant)
         with about(org_id=tenant.context.org_id, user_id=tenant.context.user_id):

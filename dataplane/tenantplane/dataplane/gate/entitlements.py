@@ -44,10 +44,17 @@ class Entitlements:
     """The snapshots in force on this plane, by org and by API key.
 
     `now` is the database's clock. Versions and sequences only ever rise here, whoever calls.
+    `require_isolation` raises while the live database does not pass its check: then no snapshot is
+    in force, neither for a new request nor for the next call of a run that is under way.
     """
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        now: Callable[[], datetime],
+        require_isolation: Callable[[], None] = lambda: None,
+    ) -> None:
         self._now = now
+        self._require_isolation = require_isolation
         self._snapshots: dict[str, Snapshot] = {}
         self._keys: dict[str, tuple[str, ApiKeyGrant]] = {}
         self._beacon: HeardBeacon | None = None
@@ -115,8 +122,9 @@ class Entitlements:
 
         Raises NotFound (not on this plane, or deleted), Suspended (it, or an org above it),
         OfflineTooLong (the control plane has been silent for longer than the org allows), and
-        DependencyUnavailable before the first sync.
+        DependencyUnavailable before the first sync, and while isolation is not verified.
         """
+        self._require_isolation()
         self.require_synced()
         snapshot = self._snapshots.get(org_id)
         if snapshot is None or snapshot.status == "deleted":

@@ -323,3 +323,33 @@ async def test_listening_outlives_any_error_of_the_driver(
     monkeypatch.setattr(database, "_connect", connect_in_the_end)
     async with aclosing(database.listen("wake")) as heard:
         assert await anext(heard) == ""
+
+
+@pytest.mark.req("R7")
+async def test_an_org_with_stuck_queries_leaves_sessions_to_its_neighbours(
+    provision_database: ProvisionDatabase,
+) -> None:
+    provisioned = await provision_database("data", TOY_PLANE)
+    settings = provisioned.settings.model_copy(update={"pool_max": 3})
+    database = Database(settings, name="data")
+    await database.open()
+    stuck = asyncio.Event()
+    entered = asyncio.Semaphore(0)
+
+    async def hold() -> None:
+        async with database.tenant_tx("noisy"):
+            entered.release()
+            await stuck.wait()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(20):
+                tasks.create_task(hold())
+            for _ in range(2):
+                await entered.acquire()
+            async with database.tenant_tx("quiet") as cursor:
+                await cursor.execute("SELECT body FROM note")
+            assert entered.locked(), "a third of one org got in"
+            stuck.set()
+    finally:
+        await database.close()

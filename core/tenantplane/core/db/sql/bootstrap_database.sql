@@ -11,6 +11,7 @@ DECLARE
   query   name := prefix || '_query';
   backup  name := prefix || '_backup';
   dangerous record;
+  partly    record;
   closed    text;
 BEGIN
   EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
@@ -105,6 +106,19 @@ BEGIN
       EXECUTE format('GRANT SELECT ON TABLE %s TO %I, %I, %I, %I, pg_monitor',
                      closed, owner, app, system, backup);
     END IF;
+    -- Of some tables single columns were given (pg_subscription); what goes with the table goes too.
+    FOR partly IN
+      SELECT c.oid::regclass AS name, string_agg(quote_ident(a.attname), ', ') AS columns
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+       WHERE c.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+         AND EXISTS (SELECT FROM aclexplode(a.attacl) x
+                      WHERE x.grantee = 0 AND x.privilege_type = 'SELECT')
+       GROUP BY c.oid
+    LOOP
+      EXECUTE format('REVOKE ALL ON TABLE %s FROM PUBLIC', partly.name);
+      EXECUTE format('GRANT SELECT (%s) ON TABLE %s TO %I, %I, %I, pg_monitor',
+                     partly.columns, partly.name, owner, system, backup);
+    END LOOP;
     REVOKE USAGE ON SCHEMA information_schema FROM PUBLIC;
     EXECUTE format('GRANT USAGE ON SCHEMA information_schema TO %I, %I, %I, %I, pg_monitor',
                    owner, app, system, backup);

@@ -16,6 +16,9 @@ UNION ALL
 SELECT 'tables of the catalogue (names and sizes of other tenants'' data sources)'
  WHERE has_table_privilege('public', 'pg_catalog.pg_class', 'SELECT')
 UNION ALL
+SELECT 'columns of the catalogue''s table pg_subscription'
+ WHERE has_any_column_privilege('public', 'pg_catalog.pg_subscription', 'SELECT')
+UNION ALL
 SELECT 'functions of one''s own and DO blocks'
  WHERE has_language_privilege('public', 'plpgsql', 'USAGE')
 UNION ALL

@@ -92,7 +92,7 @@ def _walk(root: ast.Node) -> Iterator[ast.Node]:
 
 
 def _table(node: ast.RangeVar, source: str, tables: Collection[str], with_names: set[str]) -> str:
-    if node.schemaname is not None or node.catalogname is not None:
+    if node.schemaname is not None:  # the grammar has a database before a schema alone
         raise _refused(f"write {node.relname} without a schema before it; the source is {source}")
     if node.relname not in tables and node.relname not in with_names:
         known = ", ".join(sorted(tables))
