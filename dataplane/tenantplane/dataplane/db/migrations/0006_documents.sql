@@ -202,7 +202,8 @@ $$;
 
 -- Moves up to `batch` chunks of the org from the shared shelf to its own, making first the index of
 -- a space that the shelf has no chunk of yet (so: on no rows). Answers how many it moved; 0 where
--- there is nothing to move, or no shelf to move to. Writers of this org wait for it, nobody else.
+-- there is nothing to move, no shelf to move to, or a writer or another indexer is at work on the
+-- org: the next look goes on. Writers of this org wait for it, nobody else.
 CREATE FUNCTION dataplane.shelve_chunks(org text, batch integer) RETURNS integer
   LANGUAGE plpgsql VOLATILE SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp
@@ -214,7 +215,10 @@ DECLARE
   moved  integer;
   space  record;
 BEGIN
-  PERFORM FROM dataplane.library l WHERE l.org_id = org FOR UPDATE;
+  PERFORM FROM dataplane.library l WHERE l.org_id = org FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN 0;
+  END IF;
   SELECT s.shelf INTO number FROM dataplane.shelf s WHERE s.org_id = org FOR SHARE;
   IF NOT FOUND THEN
     RETURN 0;
