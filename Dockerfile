@@ -7,8 +7,11 @@ FROM ${BASE}
 RUN echo 'tenantplane:x:65532:65532::/nonexistent:/usr/sbin/nologin' >> /etc/passwd \
  && echo 'tenantplane:x:65532:' >> /etc/group
 
+# Named in a .pth file, not in PYTHONPATH: the process that reads documents has no environment.
+RUN python3 -c "import pathlib, site; folder = pathlib.Path(site.getsitepackages()[0]); \
+folder.mkdir(parents=True, exist_ok=True); (folder / 'tenantplane.pth').write_text('/opt/tenantplane\n')"
 COPY site /opt/tenantplane
-ENV PYTHONPATH=/opt/tenantplane PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 
 # One entry point per component:

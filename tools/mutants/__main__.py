@@ -19,6 +19,7 @@ import time
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,6 +32,7 @@ from tools.mutants.mutant import Mutant, Verdict, written
 KILLERS = (
     "tests/proofs/isolation",
     "tests/integration/core/db/test_sessions.py",
+    "tests/integration/core/db/test_pgbouncer_traps.py",
     "tests/integration/dataplane/runtime",
     "tests/integration/dataplane/sources",
     "tests/integration/dataplane/tools",
@@ -48,9 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
         for m in all_mutants()
         if not chosen.only or any(fnmatchcase(m.id, f"*{o}*") for o in chosen.only)
     ]
+    excluded = [m for m in mutants if m.excluded]
+    mutants = [m for m in mutants if not m.excluded]
     if chosen.list:
         for mutant in mutants:
             print(f"{mutant.id}\t{mutant.weakens}")
+        _print_excluded(excluded, sys.stdout)
         print(f"{len(mutants)} mutants")
         return 0
     if not mutants:
@@ -66,10 +71,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps({"seconds": round(took), "mutants": rows, "complaints": complaints}))
     else:
         _print(mutants, verdicts)
+        _print_groups(mutants, verdicts)
+    _print_excluded(excluded, sys.stderr if chosen.json else sys.stdout)
     for complaint in complaints:
         print(complaint, file=sys.stderr)
     killed = sum(v.killed_by is not None for v in verdicts.values())
-    print(f"killed {killed} of {len(mutants)}", file=sys.stderr if chosen.json else sys.stdout)
+    print(
+        f"killed {killed} of {len(mutants)}, in {took:.0f} s",
+        file=sys.stderr if chosen.json else sys.stdout,
+    )
     return 0 if killed == len(mutants) and not complaints else 1
 
 
@@ -88,8 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(mutants: list[Mutant], processes: int) -> tuple[dict[str, Verdict], list[str]]:
     with tempfile.TemporaryDirectory(prefix="tenantplane-mutants-") as folder:
-        shards = [mutants[number::processes] for number in range(processes)]
-        shards = [shard for shard in shards if shard]
+        shards = _shards(mutants, processes)
         workers = [_start(shard, Path(folder) / str(n)) for n, shard in enumerate(shards)]
         try:
             while any(worker.poll() is None for worker, _ in workers):
@@ -102,6 +111,21 @@ def _run(mutants: list[Mutant], processes: int) -> tuple[dict[str, Verdict], lis
                     worker.wait(30)
         verdicts = {v.mutant: v for _, at in workers for v in _verdicts(at)}
         return verdicts, [line for worker, at in workers for line in _complaints(worker, at)]
+
+
+def _shards(mutants: list[Mutant], processes: int) -> list[list[Mutant]]:
+    """Mutants of one group share their killers, which each process runs first without a mutant: so
+    a group stays together, and a single one is dealt out."""
+    groups: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        groups.setdefault(mutant.group, []).append(mutant)
+    if len(groups) == 1:
+        shards = [mutants[number::processes] for number in range(processes)]
+    else:
+        shards = [[] for _ in range(processes)]
+        for group in sorted(groups.values(), key=len, reverse=True):
+            min(shards, key=len).extend(group)
+    return [shard for shard in shards if shard]
 
 
 def _start(mutants: list[Mutant], at: Path) -> tuple[subprocess.Popen[bytes], Path]:
@@ -154,6 +178,24 @@ def _print(mutants: list[Mutant], verdicts: dict[str, Verdict]) -> None:
         shown = "[red]SURVIVED[/red]" if killer is None else escape(killer.rpartition("/")[2])
         table.add_row(escape(mutant.id), escape(mutant.weakens), str(verdict.ran), shown)
     Console(width=None if sys.stdout.isatty() else 220).print(table, markup=True)
+
+
+def _print_groups(mutants: list[Mutant], verdicts: dict[str, Verdict]) -> None:
+    table = Table(title="by group")
+    for column in ("group", "killed", "of"):
+        table.add_column(column, justify="left" if column == "group" else "right")
+    groups: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        groups.setdefault(mutant.group, []).append(mutant)
+    for name, members in sorted(groups.items()):
+        killed = sum(m.id in verdicts and verdicts[m.id].killed_by is not None for m in members)
+        table.add_row(escape(name), str(killed), str(len(members)))
+    Console().print(table, markup=True)
+
+
+def _print_excluded(excluded: list[Mutant], out: TextIO) -> None:
+    for mutant in excluded:
+        print(f"not run: {mutant.id} ({mutant.weakens}): {mutant.excluded}", file=out)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,10 @@ def _edited(edit: CodeEdit) -> Iterator[None]:
     if edit.edit == "constant":
         with _constant(vars(module)[edit.name], edit.text):
             yield
+    elif edit.edit == "value":
+        # The text is of tools/mutants/lists.py, in this checkout.
+        with _constant(vars(module)[edit.name], eval(edit.text, vars(module).copy())):  # noqa: S307
+            yield
     elif edit.edit == "function":
         with _function(module, edit.name, edit.text):
             yield
@@ -112,14 +116,34 @@ def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
 
 
 @contextmanager
-def _constant(original: str, text: str) -> Iterator[None]:
-    """Wherever this very object is bound, under whatever name it was imported."""
+def _constant(original: object, other: object) -> Iterator[None]:
+    """Wherever this very object is bound, under whatever name it was imported, or is a default."""
     with ExitStack() as undo:
         for module in _own_modules():
             for name, value in list(vars(module).items()):
                 if value is original:
-                    undo.enter_context(_replaced(module, name, text))
+                    undo.enter_context(_replaced(module, name, other))
+                undo.enter_context(_defaults(value, original, other))
         yield
+
+
+@contextmanager
+def _defaults(value: object, original: object, other: object) -> Iterator[None]:
+    """Of keyword-only parameters, of a function or of a class's methods."""
+    members = vars(value).values() if isinstance(value, type) else (value,)
+    changed = [
+        (defaults, name)
+        for defaults in (m.__kwdefaults__ for m in members if isinstance(m, FunctionType))
+        for name, default in (defaults or {}).items()
+        if default is original and defaults is not None
+    ]
+    for defaults, name in changed:
+        defaults[name] = other
+    try:
+        yield
+    finally:
+        for defaults, name in changed:
+            defaults[name] = original
 
 
 def _own_modules() -> list[ModuleType]:
@@ -167,9 +191,14 @@ def _raw(module: ModuleType, qualified: str) -> FunctionType:
 def _compiled(module: ModuleType, before: CodeType, source: str) -> CodeType:
     filename = f"<mutant of {module.__name__}>"
     flags = __future__.annotations.compiler_flag
-    whole = compile(source, filename, "exec", flags=flags, dont_inherit=True)
+    # Within a function that has the names of its surroundings: super() needs __class__. Its own is
+    # not one of them: who calls itself asks the module.
+    around = [f"global {before.co_name}", *(f"{name} = None" for name in before.co_freevars)]
+    lines = ["def surroundings():", *(f"    {line}" for line in (*around, *source.splitlines()))]
+    whole = compile("\n".join(lines), filename, "exec", flags=flags, dont_inherit=True)
+    outer = next(c for c in whole.co_consts if isinstance(c, CodeType))
     found = next(
-        c for c in whole.co_consts if isinstance(c, CodeType) and c.co_name == before.co_name
+        c for c in outer.co_consts if isinstance(c, CodeType) and c.co_name == before.co_name
     )
     if found.co_freevars != before.co_freevars:
         raise NotApplied(f"{before.co_name} of {module.__name__} needs names of its surroundings")

@@ -1,5 +1,6 @@
 """Mutants of functions that keep tenants apart outside of the database: namespaces, the strict
-decoder, the metadata allow-list, associated data, and default-deny filters."""
+decoder, the metadata allow-list, associated data, and default-deny filters. Their lists, entry by
+entry, are in lists.py."""
 
 from __future__ import annotations
 
@@ -12,8 +13,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from tools.mutants.lists import list_mutants
 from tools.mutants.mutant import CodeEdit, Mutant
 from tools.mutants.statements import modules_of
+from tools.mutants.syntax import changes, functions
 
 # Where such code may stand: whatever is new below these packages is looked at by itself.
 _PLACES: Final = (
@@ -29,17 +32,29 @@ _PLACES: Final = (
 )
 # A condition that decides whose something is, or whether it is on a list.
 _DEFENCE: Final = re.compile(
-    r"\borg_id\b|SEPARATOR|_metadata_keys|_READERS|_ENCODINGS|\breader\b|\bin_scope\b"
-    r"|\bscopes\b|data_sources|snapshot\.(tools|models)|\bgranted\b|associated_data|is_org_id"
-    r"|starts_?with\(prefix"
+    r"\borg_id\b.* (==|!=|not in|in) |(==|!=) .*\borg_id\b|not org_id\b|SEPARATOR|\bnot part\b"
+    r"|_metadata_keys|_READERS|_ENCODINGS|\breader\b|\ballowed\.[A-Z]"
+    r"|\bschemaname\b|\bcatalogname\b|\brelname\b|\bpg_|\bin_scope\b|\bscopes\b|data_sources"
+    r"|snapshot\.(tools|models)|\bgranted\b|is_org_id|starts_?with\(prefix"
 )
+# Of the calls that say what a ciphertext is bound to, all but the purpose, which comes first: that
+# one is taken away where it is put in, in the functions themselves.
+_BINDING: Final = ("associated_data", "place")
+# Those that need more of a plane than the tests beside them have.
+_RUNNING: Final = {
+    "tenantplane.dataplane.tools.sql": ("sources/sql/test_tool.py::*[18",),
+    "tenantplane.dataplane.sources.documents.re_embedding": (
+        "documents/test_re_embedding.py::test_without_the_data_source",
+    ),
+}
 
 
 def code_mutants() -> Iterator[Mutant]:
-    """Of every function below these places."""
+    """Of every function below these places, and of the lists that they go by."""
     for place in _PLACES:
         for module in _modules(place):
             yield from _of_module(module)
+    yield from list_mutants()
 
 
 def _modules(place: str) -> Iterator[ModuleType]:
@@ -56,8 +71,8 @@ def _modules(place: str) -> Iterator[ModuleType]:
 def _of_module(module: ModuleType) -> Iterator[Mutant]:
     tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
     short = module.__name__.removeprefix("tenantplane.")
-    for qualified, function in _functions(tree):
-        for number, (what, changed) in enumerate(_changes(function)):
+    for qualified, function in functions(tree):
+        for number, (what, changed) in enumerate(changes(function, _weakened)):
             yield Mutant(
                 f"code:{short}.{qualified}.{number}",
                 what,
@@ -67,62 +82,43 @@ def _of_module(module: ModuleType) -> Iterator[Mutant]:
 
 
 def _killers(module: str) -> tuple[str, ...]:
-    """The tests that mirror the module, then those of its folder, then the proofs."""
-    parts = module.split(".")[1:]
-    folder, name = "/".join(parts[:-1]), parts[-1]
+    """The tests that mirror the module, then those of its folder."""
+    folder, _, name = module.removeprefix("tenantplane.").replace(".", "/").rpartition("/")
     return (
         f"tests/unit/{folder}/test_{name}",
-        f"tests/unit/{folder}/",
-        f"tests/integration/{folder}/test_{name}",
-        "test_namespaces_alone.py",
-        "test_filters_alone.py",
-        "test_checkpoints.py",
-        "test_valkey.py",
-        f"tests/integration/{folder}/",
+        f"tests/unit/{folder}/test_",
+        *_RUNNING.get(module, ()),
     )
-
-
-def _functions(
-    tree: ast.Module,
-) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name, node
-        elif isinstance(node, ast.ClassDef):
-            for inner in node.body:
-                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
-                    yield f"{node.name}.{inner.name}", inner
-
-
-def _changes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[tuple[str, str]]:
-    """What is weakened, and the function's new source."""
-    source = ast.unparse(function)
-    for place, node in enumerate(ast.walk(function)):
-        for what, change in _weakened(node):
-            copy = ast.parse(source).body[0]
-            change(_at(copy, place))
-            yield what, ast.unparse(ast.fix_missing_locations(copy))
-
-
-def _at(tree: ast.AST, place: int) -> ast.AST:
-    return next(node for number, node in enumerate(ast.walk(tree)) if number == place)
 
 
 def _weakened(node: ast.AST) -> Iterator[tuple[str, Callable[[Any], None]]]:
     match node:
         case ast.If(test=test, body=body) if _refuses(body) and _defends(test):
-            yield f"never: if {ast.unparse(test)}", _never
+            # What is not on a list is handed on as it is, as LangGraph's own decoder does.
+            raw = ast.unparse(test) == "reader is None"
+            yield f"never: if {ast.unparse(test)}", _hand_on if raw else _never
+            yield from _without_each_reason(test)
         case ast.comprehension(ifs=ifs):
             for number, test in enumerate(ifs):
                 if _defends(test):
                     yield f"not asked: {ast.unparse(test)}", partial(_drop_filter, number)
         case ast.Return(value=ast.Compare() | ast.BoolOp() as value) if _defends(value):
             yield f"always: {ast.unparse(value)}", _always
-        case ast.Call(func=ast.Name(id="associated_data"), args=args):
-            for number, part in enumerate(args):
+        case ast.BinOp(left=ast.Name(id="granted"), op=ast.BitAnd(), right=right):
+            yield f"granted or not: {ast.unparse(right)}", _widen
+        case ast.Call(func=ast.Name(id=name), args=args) if name in _BINDING:
+            for number, part in enumerate(args[1:], start=1):
                 yield f"not bound to {ast.unparse(part)}", partial(_blur, number)
-    if isinstance(node, ast.If) and _refuses(node.body) and isinstance(node.test, ast.BoolOp):
-        for number, operand in enumerate(node.test.values):
+        case ast.Tuple(elts=[*_, ast.Starred(value=ast.Name(id="parts"))] as parts):
+            for number, part in enumerate(parts):
+                if ast.unparse(part) != "_FORM":  # a version, by which nothing is kept apart
+                    yield f"bound to all but {ast.unparse(part)}", partial(_drop_part, number)
+
+
+def _without_each_reason(test: ast.expr) -> Iterator[tuple[str, Callable[[Any], None]]]:
+    """Of several reasons to refuse; conditions that all must hold are stricter with one gone."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or):
+        for number, operand in enumerate(test.values):
             if _defends(operand):
                 yield f"not asked: {ast.unparse(operand)}", partial(_drop_operand, number)
 
@@ -139,6 +135,10 @@ def _never(node: ast.If) -> None:
     node.test = ast.Constant(False)
 
 
+def _hand_on(node: ast.If) -> None:
+    node.body = [ast.Return(ast.Name("payload", ast.Load()))]
+
+
 def _always(node: ast.Return) -> None:
     node.value = ast.Constant(True)
 
@@ -150,6 +150,14 @@ def _drop_filter(number: int, node: ast.comprehension) -> None:
 def _drop_operand(number: int, node: ast.If) -> None:
     assert isinstance(node.test, ast.BoolOp)
     del node.test.values[number]
+
+
+def _widen(node: ast.BinOp) -> None:
+    node.left = node.right
+
+
+def _drop_part(number: int, node: ast.Tuple) -> None:
+    del node.elts[number]
 
 
 def _blur(number: int, node: ast.Call) -> None:

@@ -13,15 +13,21 @@ from tools.mutants.mutant import Mutant
 from tools.mutants.tables import DatabaseKind
 
 PROOF: Final = ("test_proof_alone.py", "test_tables.py::*without_a_proven_tenant")
-DEFINERS: Final = ("test_definers.py", "test_definers_alone.py")
+DEFINERS: Final = (
+    "test_definers.py",
+    "test_definers_alone.py",
+    "test_shelves_alone.py",
+    "test_filters_alone.py::*[runtime get",
+)
 
-# What decides who a caller is, and whatever runs with its owner's rights.
+# What decides who a caller is, whatever runs with its owner's rights, and whatever app may run.
 _FUNCTIONS: Final[LiteralString] = """
 SELECT format('%I.%I', n.nspname, p.proname) AS name, pg_get_functiondef(p.oid) AS definition,
-       p.prosecdef AND n.nspname <> 'tp' AS is_definer
+       n.nspname = 'tp' AS is_tp
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE n.nspname !~ '^(pg_|information_schema$)' AND p.prokind = 'f'
-   AND (p.prosecdef OR p.oid IN (to_regprocedure('tp.verify_proof(text,text)')))
+   AND (p.prosecdef OR p.oid = to_regprocedure('tp.verify_proof(text,text)')
+        OR has_function_privilege(tp.role_name('app')::text, p.oid, 'EXECUTE'))
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
                       AND d.objid = p.oid AND d.deptype = 'e')
  ORDER BY 1
@@ -40,11 +46,20 @@ _WHERE: Final = re.compile(r"\bWHERE\s+(?P<test>[^;]+?)(?=;|\bFOR UPDATE\b|\bON 
 _ASKS_FOR_PROOF: Final = re.compile(r"\b(proof|proven)\b")
 _SETS: Final = re.compile(r"\bSET\s+$")
 _ANSWER: Final = re.compile(r"\bRETURN\s+(?P<value>sha256[^;]+);", re.S)
+_OF_THE_PROVEN: Final = re.compile(r"(?<![\w.])\w+\.\w+\s*=\s*ANY\s*\(proven\)")
+_VERIFIED: Final = re.compile(r"\btp\.verify_proof\([^()]*\)")
+_ENTERED: Final = re.compile(r"set_config\((?P<name>'app\.\w+'), (?P<value>[^,]+), true\)")
 
-
-# What stands twice: without it the function answers the same to every question.
+# What stands twice, in files that were applied and cannot be changed: without it the function
+# answers the same to every question.
 _REDUNDANT: Final = {
-    "not asked: proof IS NULL": "a NULL proof names no key, and no key is found for it",
+    ("tp.verify_proof", "not asked: proof IS NULL"): (
+        "a NULL proof names no key, and no key is found for it"
+    ),
+    (
+        "dataplane.append_intents",
+        "not asked: FOUND, of: FOUND AND (known.run_id, known.call_no) = ",
+    ): ("where no row was found, its columns are NULL, and equal to nothing"),
 }
 
 
@@ -52,14 +67,17 @@ def function_mutants(connection: Connection[DictRow], kind: DatabaseKind) -> Ite
     """Of a migrated database. The definer functions of tp and of the plane appear by themselves."""
     for row in connection.execute(_FUNCTIONS):
         name, definition = row["name"], row["definition"]
-        killers: tuple[str, ...] = PROOF
-        if row["is_definer"]:
-            killers = (f"test_definers.py::*[{name}]", *DEFINERS)
-        for number, (what, changed) in enumerate(_changes(definition, is_tp=not row["is_definer"])):
-            if what in _REDUNDANT:
-                continue
+        is_tp = row["is_tp"]
+        killers = PROOF if is_tp else (f"test_definers.py::*[{name}]", *DEFINERS)
+        for number, (what, changed) in enumerate(_changes(definition, is_tp=is_tp)):
             yield Mutant(
-                f"function:{kind}.{name}.{number}", what, killers, kind, (changed,), (definition,)
+                f"function:{kind}.{name}.{number}",
+                what,
+                killers,
+                kind,
+                (changed,),
+                (definition,),
+                excluded=_REDUNDANT.get((name, what), ""),
             )
 
 
@@ -76,6 +94,15 @@ def _weakened(definition: str, *, is_tp: bool) -> Iterator[tuple[str, tuple[int,
             yield f"without: {own[0]} ({_context(definition, own)})", own.span(), "true"
     if is_tp:
         yield from _proof(definition)
+        return
+    for verified in _VERIFIED.finditer(definition):
+        yield f"every proof is good: {verified[0]}", verified.span(), "true"
+    for proven in _OF_THE_PROVEN.finditer(definition):
+        context = _context(definition, proven)
+        yield f"without: {proven[0]} ({context})", proven.span(), "true"
+    for entered in _ENTERED.finditer(definition):
+        kept = f"current_setting({entered['name']}, true)"
+        yield f"not set: {entered[0]}", entered.span("value"), kept
 
 
 def _guards(definition: str, *, is_tp: bool) -> Iterator[tuple[str, tuple[int, int], str]]:
@@ -87,7 +114,7 @@ def _guards(definition: str, *, is_tp: bool) -> Iterator[tuple[str, tuple[int, i
             yield f"never: IF {_short(test)}", span, "false"
         for part, rest in _without_each(test):
             if _DEFENCE.search(part):
-                yield f"not asked: {_short(part)}", span, rest
+                yield f"not asked: {_short(part)}{_of(test, part)}", span, rest
 
 
 def _proof(definition: str) -> Iterator[tuple[str, tuple[int, int], str]]:
@@ -130,6 +157,11 @@ def _context(definition: str, match: re.Match[str]) -> str:
     verbs = re.findall(r"\b(SELECT|UPDATE|DELETE|EXISTS)\b", before)
     line = definition.count("\n", 0, match.start())
     return f"{verbs[-1] if verbs else 'text'}, line {line}"
+
+
+def _of(test: str, part: str) -> str:
+    """The condition that a part which could stand anywhere is of."""
+    return f", of: {_short(test)[:42]}" if part == "FOUND" else ""
 
 
 def _short(text: str) -> str:

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Edit = Literal["constant", "function", "sql_file"]
+Edit = Literal["constant", "value", "function", "sql_file"]
 # Stand for the role of that kind in the SQL of a mutant: each database has a prefix of its own.
 ROLE_MARK = "@{}@"
 
 
 @dataclass(frozen=True, slots=True)
 class CodeEdit:
-    """`name` of `module` becomes `text`: a string constant, a function (its source), or a file of
-    the SQL folder that the module reads."""
+    """`name` of `module` becomes `text`: a string constant, a value (an expression over the module's
+    own names), a function (its source), or a file of the SQL folder that the module reads."""
 
     edit: Edit
     module: str
@@ -27,7 +27,8 @@ class CodeEdit:
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """`apply` and `undo` are statements for an administrator inside the databases of kind
-    `database`; `edit` is for this process. `killers` are parts of test ids, the likeliest first."""
+    `database`; `edit` is for this process. `killers` are parts of test ids, the likeliest first.
+    `excluded` says why it is not run, where nothing could tell it from what it was made of."""
 
     id: str
     weakens: str
@@ -36,17 +37,25 @@ class Mutant:
     apply: tuple[str, ...] = ()
     undo: tuple[str, ...] = ()
     edit: CodeEdit | None = None
+    excluded: str = ""
+
+    @property
+    def group(self) -> str:
+        """The line of defence that it is of: what its id begins with, and for filters the plane."""
+        kind, _, rest = self.id.partition(":")
+        return f"{kind}:{rest.partition('.')[0]}" if kind == "filter" else kind
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`killed_by` is the test whose assertion failed; `broke` are tests that failed otherwise, in
-    their set-up or by an unexpected error, which does not count."""
+    their set-up or by an unexpected error, which does not count; `seconds` is what it took."""
 
     mutant: str
     killed_by: str | None
     ran: int
     broke: tuple[str, ...] = field(default=())
+    seconds: float = 0.0
 
 
 def written(mutants: Iterable[Mutant], path: Path) -> None:

@@ -22,6 +22,8 @@ SELECT p.oid::regprocedure::text AS subject,
    AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
    AND NOT EXISTS (SELECT FROM pg_init_privs i WHERE i.classoid = 'pg_proc'::regclass
                       AND i.objoid = p.oid)
+   -- Such are called by the server alone, whatever is granted.
+   AND p.prorettype <> 'trigger'::regtype AND NOT 'internal'::regtype = ANY (p.proargtypes)
  ORDER BY 1
 """
 _REVOKED_RELATIONS: Final[LiteralString] = """
@@ -31,9 +33,21 @@ SELECT c.oid::regclass::text AS subject,
  WHERE c.relnamespace = 'pg_catalog'::regnamespace
    AND NOT has_table_privilege('public', c.oid, 'SELECT')
    AND EXISTS (SELECT FROM pg_init_privs i, aclexplode(i.initprivs) x
-                WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid
+                WHERE i.classoid = 'pg_class'::regclass AND i.objoid = c.oid AND i.objsubid = 0
                   AND x.grantee = 0 AND x.privilege_type = 'SELECT')
  ORDER BY 1
+"""
+# The same, where PUBLIC had single columns of it.
+_REVOKED_COLUMNS: Final[LiteralString] = """
+SELECT c.oid::regclass::text AS subject, string_agg(quote_ident(a.attname), ', ') AS columns
+  FROM pg_class c
+  JOIN pg_attribute a ON a.attrelid = c.oid
+  JOIN pg_init_privs i ON i.classoid = 'pg_class'::regclass AND i.objoid = c.oid
+                      AND i.objsubid = a.attnum
+ WHERE EXISTS (SELECT FROM aclexplode(i.initprivs) x
+                WHERE x.grantee = 0 AND x.privilege_type = 'SELECT')
+   AND NOT has_column_privilege('public', c.oid, a.attnum, 'SELECT')
+ GROUP BY c.oid ORDER BY 1
 """
 _CLOSED_FUNCTIONS: Final[LiteralString] = """
 SELECT p.oid::regprocedure::text AS signature, kind
@@ -52,6 +66,7 @@ SELECT format('%I', n.nspname) AS schema, kind
    AND NOT has_schema_privilege(tp.role_name(kind)::text, n.oid, 'CREATE')
  ORDER BY 1, 2
 """
+_OF_MODEL: Final = "sql of a model: "
 # Powers that a role has not got, each with what takes it away again.
 _POWERS: Final = {
     "SUPERUSER": "NOSUPERUSER",
@@ -68,14 +83,25 @@ def privilege_mutants(connection: Connection[DictRow], kind: DatabaseKind) -> It
         (_REVOKED_RELATIONS, "SELECT ON TABLE", "read"),
     ):
         for family, subjects in _families(connection.execute(query).fetchall()).items():
+            whom = "model" if family.startswith(_OF_MODEL) else "app"
             yield Mutant(
                 f"revoke:{kind}.{noun} {family}",
                 f"everybody may {noun} {', '.join(subjects)[:80]}",
-                (f"{REVOKES[0]}::*dangerous*[{kind}]",),
+                (f"{REVOKES[0]}::*dangerous*{whom}[{kind}]",),
                 kind,
                 (f"GRANT {privilege} {', '.join(subjects)} TO PUBLIC",),
                 (f"REVOKE {privilege} {', '.join(subjects)} FROM PUBLIC",),
             )
+    for row in connection.execute(_REVOKED_COLUMNS):
+        subject, columns = row["subject"], row["columns"]
+        yield Mutant(
+            f"revoke:{kind}.read columns of {subject}",
+            f"everybody may read {columns[:60]} of {subject}",
+            (f"{REVOKES[0]}::*dangerous*model[{kind}]",),
+            kind,
+            (f"GRANT SELECT ({columns}) ON TABLE {subject} TO PUBLIC",),
+            (f"REVOKE SELECT ({columns}) ON TABLE {subject} FROM PUBLIC",),  # noqa: S608
+        )
     yield from _objects(connection, kind)
     yield from _database(kind)
     yield from _roles(kind)
@@ -88,7 +114,7 @@ def _families(rows: list[DictRow]) -> dict[str, list[str]]:
     for row in rows:
         subject = row["subject"]
         name = subject.strip('"').partition("(")[0]
-        of_model = "sql of a model: " + "_".join(name.split("_")[:2])
+        of_model = _OF_MODEL + "_".join(name.split("_")[:2])
         families.setdefault(of_model if row["open_to_app"] else subject, []).append(subject)
     return families
 

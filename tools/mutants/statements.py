@@ -14,7 +14,7 @@ from typing import Final
 from tools.mutants.mutant import CodeEdit, Mutant
 
 KILLERS: Final = {
-    "dataplane": ("test_filters_alone.py",),
+    "dataplane": ("test_filters_alone.py", "test_shelves_alone.py::*neighbours_shelf"),
     "controlplane": ("test_control_filters_alone.py",),
 }
 # The parameter stays, so that the statement still takes what it is given.
@@ -81,10 +81,12 @@ def _mutant(
     plane: str, edit: str, module: ModuleType, name: str, number: int, what: str, text: str
 ) -> Mutant:
     short = module.__name__.removeprefix("tenantplane.")
+    # The verbs of its own folder come first.
+    folder = short.split(".")[1]
     return Mutant(
         f"filter:{short}.{name}.{number}",
         f"without: {what}",
-        KILLERS[plane],
+        (f"{KILLERS[plane][0]}::*[{folder} ", *KILLERS[plane]),
         edit=CodeEdit(edit, module.__name__, name, text),  # type: ignore[arg-type]
     )
 

@@ -16,6 +16,8 @@ DatabaseKind = Literal["control", "data"]
 ROWS: Final = ("test_rls_alone.py", "test_tables.py")
 GRANTS: Final = ("test_grants_alone.py",)
 KEYS: Final = ("test_keys_alone.py",)
+# Of policies that are more than `one's own rows`: restrictive ones.
+SHELVES: Final = ("test_shelves.py::*nobody_puts",)
 
 _TABLES: Final[LiteralString] = """
 SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relrowsecurity AS enabled,
@@ -35,12 +37,29 @@ SELECT p.polname AS name, p.polrelid AS table,
   FROM pg_policy p ORDER BY 2, 1
 """
 _NOT_GRANTED: Final[LiteralString] = """
-SELECT c.oid AS table, kind, privilege
+SELECT c.oid AS table, kind, privilege,
+       CASE privilege WHEN 'SELECT' THEN
+         ARRAY(SELECT quote_ident(a.attname) FROM pg_attribute a
+                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                  AND has_column_privilege(tp.role_name(kind)::text, c.oid, a.attnum, 'SELECT'))
+       ELSE '{}' END AS columns,
+       privilege = 'UPDATE' AND c.relnatts = 0 AS is_void
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  CROSS JOIN unnest('{app,system,query}'::text[]) kind
  CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,TRIGGER}'::text[]) privilege
  WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^(pg_|information_schema$)'
    AND NOT has_table_privilege(tp.role_name(kind)::text, c.oid, privilege)
+ ORDER BY 1, 2, 3
+"""
+# Of tables that a role reads in part.
+_COLUMNS_NOT_GRANTED: Final[LiteralString] = """
+SELECT c.oid AS table, kind, quote_ident(a.attname) AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+ CROSS JOIN unnest('{app,system,query}'::text[]) kind
+ WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^(pg_|information_schema$)'
+   AND has_any_column_privilege(tp.role_name(kind)::text, c.oid, 'SELECT')
+   AND NOT has_column_privilege(tp.role_name(kind)::text, c.oid, a.attnum, 'SELECT')
  ORDER BY 1, 2, 3
 """
 _CHECKS: Final[LiteralString] = """
@@ -106,6 +125,8 @@ def table_mutants(connection: Connection[DictRow], kind: DatabaseKind) -> Iterat
         yield from _policy(policy, names[policy["table"]], kind, prefix)
     for grant in _rows(connection, _NOT_GRANTED):
         yield _widened(grant, names[grant["table"]], kind)
+    for column in _rows(connection, _COLUMNS_NOT_GRANTED):
+        yield _widened_by(column, names[column["table"]], kind)
     for check in _rows(connection, _CHECKS):
         yield _check(check, names[check["table"]], kind)
     for key in _rows(connection, _UNIQUE):
@@ -161,6 +182,8 @@ def _policy(
         + (f" WITH CHECK ({writes})" if writes else "")
     )
     killers = _aimed(ROWS, table)
+    if policy["kind"] == "RESTRICTIVE":
+        killers = (*SHELVES, *killers)
     yield Mutant(
         f"policy.drop:{table}.{name}",
         f"policy {name} is gone",
@@ -183,13 +206,29 @@ def _policy(
 
 def _widened(grant: Mapping[str, Any], table: str, kind: DatabaseKind) -> Mutant:
     to, privilege = grant["kind"], grant["privilege"]
+    undo = [f"REVOKE {privilege} ON {table} FROM {role(to)}"]
+    if grant["columns"]:  # with the table's privilege those of its columns go
+        undo.append(f"GRANT SELECT ({', '.join(grant['columns'])}) ON {table} TO {role(to)}")
     return Mutant(
         f"grant:{table}.{privilege}.{to}",
         f"{to} may {privilege} {table}",
-        _aimed(GRANTS, f"{table}-{to}"),
+        _aimed(GRANTS, f"{kind}-{table}-{to}"),
         kind,
         (f"GRANT {privilege} ON {table} TO {role(to)}",),
-        (f"REVOKE {privilege} ON {table} FROM {role(to)}",),
+        tuple(undo),
+        excluded="a table of no columns: there is nothing to update" if grant["is_void"] else "",
+    )
+
+
+def _widened_by(column: Mapping[str, Any], table: str, kind: DatabaseKind) -> Mutant:
+    to, name = column["kind"], column["name"]
+    return Mutant(
+        f"grant:{table}.{name}.{to}",
+        f"{to} may read {name} of {table}",
+        _aimed(GRANTS, f"{kind}-{table}-{to}-in-part"),
+        kind,
+        (f"GRANT SELECT ({name}) ON {table} TO {role(to)}",),
+        (f"REVOKE SELECT ({name}) ON {table} FROM {role(to)}",),  # noqa: S608
     )
 
 

@@ -48,12 +48,40 @@ async def latest_with_anothers_proof(database: Database, victim: str, intruder: 
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await _latest(database, victim, proof, f"{victim}::{thread}")
     for named in (f"{victim}::{thread}", f"{intruder}::{thread}"):
-        assert await _latest(database, intruder, proofs[intruder], named) == []
-    kinds = [
-        r["kind"] for r in await _latest(database, victim, proofs[victim], f"{victim}::{thread}")
-    ]
+        assert await _with_a_good_proof(database, intruder, named) == []
+    own = await _with_a_good_proof(database, victim, f"{victim}::{thread}")
+    kinds = [row["kind"] for row in own]
     assert sorted(kinds) == ["blob", "checkpoint", "write"]
-    return 3 + 2 + 1
+    await _leaves_nobody_entered(database, victim, proofs[victim], f"{victim}::{thread}")
+    return 3 + 2 + 1 + 1
+
+
+async def _with_a_good_proof(
+    database: Database, org_id: str, thread_id: str
+) -> list[dict[str, Any]]:
+    try:
+        return await _latest(database, org_id, database.proof_for(org_id), thread_id)
+    except psycopg.errors.InsufficientPrivilege:
+        pytest.fail("a good proof was refused")
+
+
+async def _leaves_nobody_entered(
+    database: Database, org_id: str, proof: str, thread_id: str
+) -> None:
+    """What comes after it in its transaction is nobody's, and finds no proof to be used again."""
+    wanted = json.dumps([{"o": org_id, "p": proof, "w": [{"t": thread_id, "n": ""}]}])
+    async with database.unscoped_tx() as cursor:
+        await cursor.execute(
+            statement("latest_checkpoints"), {"wanted": wanted, "most_bytes": 1000}
+        )
+        assert len(await cursor.fetchall()) == 3
+        await cursor.execute(
+            "SELECT current_setting('app.current_tenant', true) AS org,"
+            " current_setting('app.tenant_proof', true) AS proof"
+        )
+        assert await cursor.fetchone() == {"org": "", "proof": ""}
+        await cursor.execute("SELECT FROM dataplane.checkpoint")
+        assert cursor.rowcount == 0
 
 
 async def _append(

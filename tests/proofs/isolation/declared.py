@@ -21,9 +21,13 @@ _MIGRATIONS: Final = {
 }
 _SYSTEM: Final = re.compile(r"tp\.allow_system\(\s*'([\w.]+)',\s*'([\w, ]*)'")
 _SHARED: Final = re.compile(r"tp\.share\(\s*'([\w.]+)',\s*'system',\s*'([\w, ]*)'")
-_QUERY: Final = re.compile(r"tp\.allow_query(?P<some>_columns)?\(\s*'(?P<table>[\w.]+)'")
+_QUERY: Final = re.compile(
+    r"tp\.allow_query(_columns)?\(\s*'(?P<table>[\w.]+)'(,\s*'\{(?P<columns>[\w,\s]+)\}')?"
+)
 # Granted by the bootstrap and the base migrations.
 _OF_TP: Final = {"tp.reviewed": {"SELECT"}, "tp.migration": {"SELECT"}}
+# Which keys there are and how long they are valid: never what they are.
+_OF_CONTEXT_KEYS: Final = frozenset({"key_id", "installed_at", "valid_until"})
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class Declared:
 
     system: dict[str, set[str]] = field(default_factory=dict)
     query: set[str] = field(default_factory=set)
-    # Of these it reads named columns alone.
-    in_part: set[str] = field(default_factory=set)
+    # Of these it reads the named columns alone.
+    in_part: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
 @cache
@@ -42,8 +46,9 @@ def of_database(name: str) -> Declared:
     system = {table: set(verbs) for table, verbs in _OF_TP.items()}
     for table, verbs in [*_SYSTEM.findall(text), *_SHARED.findall(text)]:
         system.setdefault(table, set()).update(v for v in verbs.replace(",", " ").split())
-    found = [(m["table"], m["some"] is not None) for m in _QUERY.finditer(text)]
-    return Declared(system, {t for t, _ in found}, {t for t, some in found if some})
+    found = {m["table"]: m["columns"] for m in _QUERY.finditer(text)}
+    in_part = {t: frozenset(c.replace(" ", "").split(",")) for t, c in found.items() if c}
+    return Declared(system, set(found), in_part)
 
 
 @cache
@@ -70,3 +75,13 @@ def all_tables() -> list[tuple[str, str]]:
     known = [(case.database, case.table) for case in TENANT_TABLES]
     known += [(name, table) for name, tables in SHARED_TABLES.items() for table in tables]
     return sorted(known)
+
+
+def in_part() -> list[tuple[str, str, str, frozenset[str]]]:
+    """Database, table and role, with the columns that the role reads of it."""
+    keys = [(name, "tp.context_key", "system", _OF_CONTEXT_KEYS) for name in sorted(_MIGRATIONS)]
+    return keys + [
+        (name, table, "query", columns)
+        for name in sorted(_MIGRATIONS)
+        for table, columns in sorted(of_database(name).in_part.items())
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +17,16 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from pydantic import SecretStr
 
-from tenantplane.controlplane import services
+from tenantplane.controlplane import jobs, services
 from tenantplane.controlplane.app import create_app
+from tenantplane.controlplane.planes import repository
 from tenantplane.controlplane.planes.feed import ChangeFeed
+from tenantplane.controlplane.registry import repository as registry
 from tenantplane.controlplane.settings import ControlPlaneSettings
 from tenantplane.core.db import doctor
 from tenantplane.core.db.doctor import Finding
 from tenantplane.core.db.embedded import EmbeddedPostgres
+from tenantplane.core.db.pool import Database
 from tenantplane.core.ids import new_api_key, new_id
 from tests.fixtures.controlplane import MIGRATIONS, PLAN
 from tests.fixtures.models import serving
@@ -43,6 +46,7 @@ _TABLES: Final = (
     "snapshot",
     "usage_event",
 )
+_EMPTY: Final = ("audit_commitment", "purged_org")  # of a tree that nothing was done to
 
 
 @dataclass
@@ -50,6 +54,7 @@ class Trees:
     """A running control plane, and the administrator's view of its database."""
 
     http: httpx2.AsyncClient
+    database: Database  # the service's own
     plane: str
     administrator: psycopg.AsyncConnection[dict[str, Any]]
     plan: str
@@ -160,7 +165,7 @@ async def trees(
             made.isolation._catalogue = _Unwatched()
         try:
             async with serving(create_app(made)) as url, _client(url, platform_key) as http:
-                yield await _prepared(http, administrator, region)
+                yield await _prepared(http, made.database, administrator, region)
         finally:
             await running.__aexit__(None, None, None)
 
@@ -184,11 +189,12 @@ def _client(url: str, platform_key: str) -> httpx2.AsyncClient:
 
 async def _prepared(
     http: httpx2.AsyncClient,
+    database: Database,
     administrator: psycopg.AsyncConnection[dict[str, Any]],
     region: str,
 ) -> Trees:
     plan, plane = f"plan-{secrets.token_hex(4)}", f"plane-{secrets.token_hex(4)}"
-    made = Trees(http, plane, administrator, plan, region)
+    made = Trees(http, database, plane, administrator, plan, region)
     await made.ok("PUT", f"/v1/plans/{plan}", PLAN)
     body = {"region": region, "endpoint": "http://127.0.0.1:1"}
     await made.ok("PUT", f"/v1/planes/{plane}", body)
@@ -243,13 +249,26 @@ async def _new_child(trees: Trees, mine: str, theirs: str) -> None:
     await trees.put(f"{mine}-other", parent=mine)
 
 
+async def _take_issuer(trees: Trees, mine: str, theirs: str) -> None:
+    """What another org holds stays its own, whatever was written since."""
+    issuer = {"type": "oidc", "issuer": "http://127.0.0.1:9", "audience": f"for-{theirs}"}
+    spec = {"plan": trees.plan, "region": trees.region, "identity": {"issuers": [issuer]}}
+    answer = await trees.http.put(f"/v1/tenants/{mine}", json=spec)
+    assert answer.status_code == 409, answer.text
+    assert answer.json()["code"] == "issuer_taken"
+
+
 async def _read(trees: Trees, mine: str, theirs: str) -> None:
-    assert theirs not in str(await trees.views_of(mine))
+    views = await trees.views_of(mine)
+    assert theirs not in str(views)
+    for usage in (view for view in views if "months" in view):
+        assert [month["calls"] for month in usage["months"]] == [1]
     assert (await trees.http.get("/v1/tenants/never-was")).status_code == 404
 
 
 ACTS: Final[dict[str, Callable[[Trees, str, str], Awaitable[None]]]] = {
     "read": _read,
+    "take issuer": _take_issuer,
     "change": _change,
     "suspend": _suspend,
     "new key": _new_key,
@@ -268,8 +287,74 @@ async def test_what_is_done_to_one_tree_leaves_the_other(
 ) -> None:
     theirs, mine = await trees.tree(), await trees.tree()
     rows, views = await trees.rows_of(theirs), await trees.views_of(theirs)
-    assert all(rows[table] for table in ("org", "snapshot", "api_key", "issuer", "usage_event"))
+    assert all(rows[table] for table in _TABLES if table not in _EMPTY)
     await ACTS[act](trees, mine, theirs)
     assert await trees.rows_of(theirs) == rows
     assert await trees.views_of(theirs) == views
     proof_cases.add(2)
+
+
+@pytest.mark.req("R1", "R6")
+async def test_of_a_planes_orgs_those_that_are_asked_for_are_told(
+    trees: Trees, proof_cases: ProofCases
+) -> None:
+    """As before each batch of a plane's rows; whoever is not asked for is not told of."""
+    theirs, mine = await trees.tree(), await trees.tree()
+    async with trees.database.system_tx(jobs.INGEST) as cursor:
+        for asked in ([mine], [f"{mine}-child"], [mine, f"{mine}-child"], []):
+            told = await repository.placed(cursor, trees.plane, [*asked, "never-was"])
+            assert told == dict.fromkeys(asked, mine)
+        assert await repository.placed(cursor, "another-plane", [mine, theirs]) == {}
+    proof_cases.add(5)
+
+
+@pytest.mark.req("R1", "R6")
+async def test_of_orgs_those_that_are_asked_for_are_told(
+    trees: Trees, proof_cases: ProofCases
+) -> None:
+    """As whoever signs snapshots asks; and a root that is not an org's own finds nothing of it."""
+    theirs, mine = await trees.tree(), await trees.tree()
+    async with trees.database.system_tx(jobs.REGISTRY) as cursor:
+        assert set(await registry.lines(cursor, [mine])) == {mine}
+        assert set(await registry.lines(cursor, [f"{mine}-child"])) == {mine, f"{mine}-child"}
+        assert set(await registry.key_grants(cursor, [mine])) == {mine}
+        assert set(await registry.tree_under(cursor, mine, mine)) == {mine, f"{mine}-child"}
+        assert await registry.tree_under(cursor, theirs, mine) == []
+        org = await registry.read_org(cursor, mine)
+        assert org is not None
+        assert await registry.children(cursor, org) == [(f"{mine}-child", "active")]
+        assert await registry.children(cursor, replace(org, root_org_id=theirs)) == []
+    proof_cases.add(7)
+
+
+@pytest.mark.req("R1", "R7")
+async def test_one_tree_is_held_and_the_other_is_free(
+    trees: Trees, proof_cases: ProofCases
+) -> None:
+    theirs, mine = await trees.tree(), await trees.tree()
+    free = "SELECT org_id FROM controlplane.org WHERE org_id = %s FOR UPDATE NOWAIT"
+    async with trees.database.system_tx(jobs.REGISTRY) as cursor:
+        await registry.lock_roots(cursor, [mine])
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            await trees.administrator.execute(free, (mine,))
+        try:
+            await trees.administrator.execute(free, (theirs,))
+        except psycopg.errors.LockNotAvailable:
+            pytest.fail("another tree waits for this one")
+    proof_cases.add()
+
+
+@pytest.mark.req("R1", "R6")
+async def test_of_trees_that_wait_for_a_plane_one_is_placed(
+    trees: Trees, proof_cases: ProofCases
+) -> None:
+    elsewhere = replace(trees, region=f"region-{secrets.token_hex(4)}")  # no plane is there
+    theirs, mine = (f"waits-{secrets.token_hex(4)}" for _ in range(2))
+    for root in (theirs, mine):
+        await elsewhere.put(root)
+        await elsewhere.put(f"{root}-child", parent=root)
+    async with trees.database.system_tx(jobs.REGISTRY) as cursor:
+        placed = await registry.place_tree(cursor, mine, trees.plane)
+        await cursor.connection.rollback()
+    assert set(placed) == {mine, f"{mine}-child"}
+    proof_cases.add()

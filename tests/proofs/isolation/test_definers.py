@@ -130,9 +130,7 @@ async def _append_intents(
         "commit_bys": [r.commit_by for r in rows],
         "deadlines": [r.deadline_at for r in rows],
     }
-    async with ledger.database.append_connection() as connection:
-        cursor = await connection.execute(statement("append_intents"), values)
-        return [row["status"] for row in await cursor.fetchall()]
+    return [row["status"] for row in await _answers(ledger, "append_intents", values)]
 
 
 async def _append_outcomes(
@@ -152,12 +150,19 @@ async def _append_outcomes(
         "ciphertexts": [r.ciphertext for r in rows],
         "entries": [r.entry for r in rows],
     }
+    return [
+        (row["status"], row["event_id"], row["record_id"], row["cost_nanousd"])
+        for row in await _answers(ledger, "append_outcomes", values)
+    ]
+
+
+async def _answers(ledger: Ledger, name: str, values: dict[str, object]) -> list[dict[str, Any]]:
+    """One for each row: a bad row fails alone, and never the others' with it."""
     async with ledger.database.append_connection() as connection:
-        cursor = await connection.execute(statement("append_outcomes"), values)
-        return [
-            (row["status"], row["event_id"], row["record_id"], row["cost_nanousd"])
-            for row in await cursor.fetchall()
-        ]
+        try:
+            return await (await connection.execute(statement(name), values)).fetchall()
+        except psycopg.Error as failed:
+            pytest.fail(f"{name} answered no row: {failed}")
 
 
 async def _intents_with_anothers_proof(rivals: Rivals) -> int:

@@ -66,6 +66,33 @@ async def test_an_intent_of_the_same_ids_is_enlarged_in_its_own_org(
     proof_cases.add(4)
 
 
+@pytest.mark.req("R3")
+async def test_rows_with_their_own_proofs_are_taken(
+    ledger: Ledger, new_org: str, proof_cases: ProofCases
+) -> None:
+    orgs = [new_org, f"{new_org}-b", new_org]
+    proofs = [ledger.database.proof_for(org_id) for org_id in orgs]
+    rows = [await _intent(ledger, org_id) for org_id in orgs]
+    assert await _append_intents(ledger, rows, proofs) == ["ok"] * 3
+    answers = await _append_outcomes(ledger, [_outcome(row) for row in rows], proofs)
+    assert [answer[0] for answer in answers] == ["ok"] * 3
+    proof_cases.add(2)
+
+
+@pytest.mark.req("R6")
+async def test_an_id_or_a_call_number_is_taken_once_in_its_own_org(
+    rivals: Rivals, proof_cases: ProofCases
+) -> None:
+    ledger, theirs = rivals.ledger, rivals.proof(rivals.victim)
+    before = await rivals.everything_of_the_victim()
+    same_id = replace(rivals.open_intent, run_id=new_id(), hold_nanousd=9_000)
+    same_call = replace(rivals.open_intent, intent_id=new_id(), hold_nanousd=9_000)
+    for other in (same_id, same_call):
+        assert await _append_intents(ledger, [other], [theirs]) == ["duplicate"]
+    assert await rivals.everything_of_the_victim() == before
+    proof_cases.add(2)
+
+
 @pytest.mark.req("R6")
 @pytest.mark.fault("F22")
 async def test_an_outcome_of_the_same_ids_ends_the_call_of_its_own_org(

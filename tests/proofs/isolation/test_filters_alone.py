@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 import pytest
 import pytest_asyncio
 from langchain_core.runnables import RunnableConfig
@@ -29,11 +31,23 @@ from tenantplane.core.tenancy import TenantContext, namespaced
 from tenantplane.core.valkey.requests import Slot
 from tenantplane.dataplane.api import audit_records
 from tenantplane.dataplane.ledger.call_ids import new_call_id
+from tenantplane.dataplane.ledger.installation import read_installation
 from tenantplane.dataplane.ledger.journal import Journal
 from tenantplane.dataplane.ledger.keys import DataKeys
 from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow
+from tenantplane.dataplane.ledger.sweeper import Sweeper
+from tenantplane.dataplane.ledger.times import LedgerTimes
+from tenantplane.dataplane.runtime.checkpoint_rows import ThreadKey
 from tenantplane.dataplane.runtime.memory import Memory
 from tenantplane.dataplane.runtime.threads import Threads
+from tenantplane.dataplane.sources.sql.administration import (
+    SourceName,
+    create_source,
+    list_sources,
+    load_rows,
+)
+from tenantplane.dataplane.sources.sql.definition import Column, Definition, Table
+from tenantplane.dataplane.sources.sql.sources import SqlSources
 from tenantplane.dataplane.sources.vectors.library import Library
 from tenantplane.dataplane.sources.vectors.records import EmbeddingSpace, NewChunk
 from tenantplane.dataplane.tools.definitions import ToolContext
@@ -48,6 +62,11 @@ pytestmark = pytest.mark.proof
 TENANT: Final = TenantContext(ORG, ORG, "user:u", "u", "pro", "local", roles=frozenset({"admin"}))
 SPACE: Final = EmbeddingSpace("embed-local", 3)
 OTHER_SPACE: Final = EmbeddingSpace("embed-other", 3)
+CUSTOMERS: Final = SourceName(ORG, "crm")
+_CUSTOMERS: Final = Definition(
+    description=f"Customers of {ORG}",
+    tables=(Table(name="customers", columns=(Column(name="name", type="text"),)),),
+)
 _SOON: Final = timedelta(minutes=5)
 
 
@@ -58,11 +77,13 @@ class Plane:
     database: Database
     twins: TwinDatabase
     master_key: bytes
+    owner_dsn: str = field(repr=False)
     threads: list[str] = field(default_factory=list)
     run_id: UUID = field(default_factory=new_id)
     graph_run: str = field(default_factory=lambda: str(new_id()))
     record_id: UUID = field(default_factory=new_id)
     document_id: UUID = field(default_factory=new_id)
+    intent_id: UUID = field(default_factory=new_id)
     checkpoints: list[RunnableConfig] = field(default_factory=list)
     memory: Memory | None = None
 
@@ -108,7 +129,7 @@ async def _remember(plane: Plane) -> None:
         for step in range(3):
             version = f"{step + 1:032}.0"
             checkpoint = empty_checkpoint()
-            checkpoint["channel_values"] = {"messages": [f"state {step}"]}
+            checkpoint["channel_values"] = {"messages": [f"state {step} " * 1000]}
             checkpoint["channel_versions"] = {"messages": version}
             config["metadata"] = {"run_id": plane.graph_run}
             metadata: Any = {"source": "loop", "step": step, "run_id": plane.graph_run}
@@ -117,7 +138,7 @@ async def _remember(plane: Plane) -> None:
             if thread_number == 0:
                 plane.checkpoints.append(config)
     await plane.store().abatch(
-        [PutOp(("safe", "place"), name, {"is": name}) for name in ("one", "two")]
+        [PutOp(("safe", "place"), name, {"is": name}, ttl=60) for name in ("one", "two")]
     )
 
 
@@ -125,9 +146,10 @@ async def _call(plane: Plane) -> None:
     """One call in the ledger, with its record."""
     (epoch,) = await plane.twins.look("SELECT epoch FROM dataplane.ledger_epoch")
     clock = plane.database.clock
+    plane.intent_id = new_call_id(clock.unix())
     intent = IntentRow(
         org_id=ORG,
-        intent_id=new_call_id(clock.unix()),
+        intent_id=plane.intent_id,
         root_org_id=ORG,
         run_id=plane.run_id,
         call_no=0,
@@ -184,13 +206,18 @@ async def plane(
     provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
 ) -> AsyncIterator[Plane]:
     provisioned = await provision_database("data", Path(MIGRATIONS))
+    # Its tables are among those that twins have rows in.
+    await create_source(provisioned.owner_dsn, CUSTOMERS, _CUSTOMERS)
+    await load_rows(
+        provisioned.owner_dsn, CUSTOMERS, "customers", ["name", "Ada", "Bob"], replace=False
+    )
     twins = await TwinDatabase.prepare(postgres.admin_dsn(provisioned.bootstrapped.dbname))
     database = Database(provisioned.settings, name="data")
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(doctor, "inspect", _finds_nothing)  # such a database is not served
             await database.open()
-        made = Plane(database, twins, secrets.token_bytes(32))
+        made = Plane(database, twins, secrets.token_bytes(32), provisioned.owner_dsn)
         made.memory = Memory(database, made.keys())
         await made.memory.start()
         try:
@@ -287,7 +314,8 @@ async def _documents(plane: Plane) -> object:
 async def _put_document(plane: Plane) -> object:
     chunk = NewChunk("other words", [0.0, 1.0, 0.0], 0)
     put = await plane.library().put("a.md", "text/markdown", "2" * 64, 9, "u", SPACE, [chunk])
-    return put.name, put.chunks, put.status, await _documents(plane)
+    is_the_old = put.document_id == plane.document_id
+    return put.name, put.chunks, put.status, is_the_old, await _documents(plane)
 
 
 async def _delete_document(plane: Plane) -> object:
@@ -313,6 +341,52 @@ async def _re_embed(plane: Plane) -> object:
     return done, await _documents(plane), await _stale(plane)
 
 
+async def _installed(plane: Plane) -> object:
+    """What a new epoch of the root begins with: settled amounts and open holds."""
+    found = await read_installation(plane.database, ORG, 1, {})
+    return sorted(map(repr, found.settled)), sorted(map(repr, found.holds))
+
+
+@dataclass
+class _Holds:
+    """In Valkey's place: notes what the sweeper does with a hold."""
+
+    done: list[object] = field(default_factory=list)
+
+    async def release(self, root: str, hold_id: str, *, expired_only: bool) -> None:
+        self.done.append(("released", root, hold_id, expired_only))
+
+    async def settle(self, root: str, hold_id: str, *amounts: object) -> None:
+        self.done.append(("settled", root, hold_id, *amounts))
+
+
+async def _swept(plane: Plane) -> object:
+    """The call's hold has expired: it is settled with its outcome where there is one."""
+    holds = _Holds()
+    meter: Any = SimpleNamespace(database=plane.database, store=holds, times=LedgerTimes())
+    later = plane.database.clock.now() + timedelta(hours=1)
+    sweeper = Sweeper(meter, lambda: (ORG,), now=lambda: later)
+    return await sweeper._end_holds(ORG, [plane.intent_id]), holds.done
+
+
+async def _large_thread(plane: Plane) -> object:
+    """As it is read where it is too large to be read together with those of others."""
+    stored = ThreadKey(ORG, namespaced(ORG, plane.threads[0]), "")
+    return sorted(map(repr, await plane.saver()._rows(stored, None)))
+
+
+async def _asked(plane: Plane, source: str, query: str) -> object:
+    return sorted((await SqlSources(plane.database).query(ORG, source, query)).rows)
+
+
+async def _sources(plane: Plane) -> object:
+    return sorted(await SqlSources(plane.database).of(ORG))
+
+
+async def _loaded(plane: Plane) -> object:
+    return await load_rows(plane.owner_dsn, CUSTOMERS, "customers", ["name", "Eve"], replace=False)
+
+
 Verb = Callable[[Plane], Awaitable[object]]
 # By the folder of the code that they drive.
 VERBS: Final[dict[str, Verb]] = {
@@ -322,6 +396,7 @@ VERBS: Final[dict[str, Verb]] = {
     "runtime release": _release,
     "runtime get": _get,
     "runtime get by id": _get_by_id,
+    "runtime get of a large thread": _large_thread,
     "runtime list": lambda p: _listed(p, None),
     "runtime list thread": lambda p: _listed(p, p.thread()),
     "runtime list before": lambda p: _listed(p, None, before=p.checkpoints[2], limit=1),
@@ -342,6 +417,8 @@ VERBS: Final[dict[str, Verb]] = {
         p, audit_records._READ_RUN, run_id=p.run_id, limit=10
     ),
     "ledger key": _key,
+    "ledger installation": _installed,
+    "ledger sweep": _swept,
     "sources search by vector": lambda p: _found(p, "vector"),
     "sources search by text": lambda p: _found(p, "text"),
     "sources search": lambda p: _found(p, "hybrid"),
@@ -352,6 +429,11 @@ VERBS: Final[dict[str, Verb]] = {
     "sources delete all": _delete_documents,
     "sources stale": _stale,
     "sources re-embed": _re_embed,
+    "sources sql of an org": _sources,
+    "sources sql administration": lambda p: list_sources(p.owner_dsn, ORG),
+    "sources sql load": _loaded,
+    "sources sql rows": lambda p: _asked(p, "crm", "SELECT * FROM customers"),
+    "sources sql usage": lambda p: _asked(p, "usage", "SELECT * FROM calls"),
 }
 
 
@@ -359,7 +441,7 @@ async def _tried(plane: Plane, verb: Verb) -> object:
     try:
         async with asyncio.timeout(20):
             return await verb(plane)
-    except TenantplaneError as refused:
+    except (TenantplaneError, psycopg.Error) as refused:
         return f"{type(refused).__name__}: {refused}"
 
 
@@ -370,12 +452,12 @@ async def test_a_wrapper_answers_as_if_the_twin_were_not_there(
     plane: Plane, name: str, proof_cases: ProofCases
 ) -> None:
     verb = VERBS[name]
-    for own in (True, False):
+    for own, own_first in ((True, False), (True, True), (False, False)):
         await plane.twins.lay_down(own=own, twin=False)
         alone = await _tried(plane, verb)
         left = await plane.twins.rows_of(ORG)
 
-        await plane.twins.lay_down(own=own, twin=True)
+        await plane.twins.lay_down(own=own, twin=True, own_first=own_first)
         theirs = await plane.twins.rows_of(TWIN)
         assert await _tried(plane, verb) == alone
         assert await plane.twins.rows_of(TWIN) == theirs

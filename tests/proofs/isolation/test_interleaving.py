@@ -1,4 +1,5 @@
-"""Three tenants on two connections, in any order, with faults in between: no foreign row, ever."""
+"""An umbrella, its child and a stranger on two connections, in any order, with SQL of a model, system
+jobs and faults in between: no foreign row, ever, and a parent is no exception."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import psycopg
 import pytest
@@ -16,8 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tenantplane.core.db.embedded import EmbeddedPostgres
+from tenantplane.core.db.jobs import system_job
 from tenantplane.core.db.pool import Database, TenantCursor
-from tenantplane.core.errors import DependencyUnavailable
+from tenantplane.core.db.query import QueryLimits, run_query
+from tenantplane.core.errors import DependencyUnavailable, Unprocessable
 from tenantplane.core.ids import new_id
 from tests.fixtures.isolation import PlaneDatabase
 from tests.fixtures.ledger import MIGRATIONS
@@ -26,7 +29,21 @@ from tests.fixtures.proofs import ProofCases
 
 pytestmark = pytest.mark.proof
 
-TENANTS: Final = ("alpha", "beta", "gamma")
+ROOT, CHILD, STRANGER = "umbrella", "umbrella-child", "stranger"
+TENANTS: Final = (ROOT, CHILD, STRANGER)
+LOOK: Final = system_job("tests.interleaving", "reads the calls of all tenants, between theirs")
+
+# Calls of each, in one tree or another; nothing of a test changes them.
+_CALLS: Final[LiteralString] = """
+INSERT INTO dataplane.intent (org_id, intent_id, root_org_id, run_id, call_no, user_id, kind,
+  resource, hold_nanousd, price_book_version, epoch, slots, request_ciphertext, deadline_at)
+SELECT %(org)s, gen_random_uuid(), %(root)s, gen_random_uuid(), 0, 'u', 'model', 'm', 1000, 1, 1,
+       '[]', '-', now() FROM generate_series(1, 3)
+"""
+_WHOSE: Final[LiteralString] = "SELECT DISTINCT org_id FROM dataplane.intent"
+_SLOW: Final[LiteralString] = "SELECT count(*) FROM generate_series(1, 1000000000)"
+_HASTY: Final = QueryLimits(seconds=0.02, cost=1e9)
+_PATIENT: Final = QueryLimits(seconds=30.0, cost=1e9)
 
 
 @dataclass
@@ -57,6 +74,60 @@ async def _read(ledger: Ledger, tenant: str, body: str) -> None:
     async with ledger.database.tenant_tx(tenant) as cursor:
         before = set(ledger.kept[tenant])
         assert before <= await _look(cursor)
+
+
+async def _read_tree(ledger: Ledger, tenant: str, body: str) -> None:
+    """By the root that parent and child have in common: each still finds its own alone."""
+    async with ledger.database.tenant_tx(tenant) as cursor:
+        await cursor.execute(_WHOSE)
+        assert await cursor.fetchall() == [{"org_id": tenant}]
+        await cursor.execute(_WHOSE + " WHERE root_org_id = %s", (ROOT,))
+        whose = {row["org_id"] for row in await cursor.fetchall()}
+        assert whose == {tenant} - {STRANGER}
+
+
+async def _query(ledger: Ledger, tenant: str, body: str) -> None:
+    """SQL of a model, of which no parser has seen anything: as the role query, without a filter."""
+    answer = await run_query(ledger.database, tenant, {}, _WHOSE, _PATIENT)
+    assert answer.rows == (f'{{"org_id":"{tenant}"}}',)
+
+
+async def _refused_query(ledger: Ledger, tenant: str, body: str) -> None:
+    for text in ("SELECT 1 / 0", "SELECT body FROM dataplane.note", "RESET ROLE"):
+        with pytest.raises(Unprocessable):
+            await run_query(ledger.database, tenant, {}, text, _PATIENT)
+
+
+async def _late_query(ledger: Ledger, tenant: str, body: str) -> None:
+    with pytest.raises(Unprocessable) as refused:
+        await run_query(ledger.database, tenant, {}, _SLOW, _HASTY)
+    assert refused.value.error_code == "sql_timeout"
+
+
+async def _cancelled_query(ledger: Ledger, tenant: str, body: str) -> None:
+    """The caller gives up: some before they have a connection, some while the server works."""
+    task = asyncio.create_task(run_query(ledger.database, tenant, {}, _SLOW, _PATIENT))
+    await asyncio.wait([task], timeout=int(body.partition(" ")[0]) / 1000)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _job(ledger: Ledger, tenant: str, body: str) -> None:
+    """Sees what its policies show of all tenants, and of theirs alone nothing."""
+    async with ledger.database.system_tx(LOOK) as cursor:
+        await cursor.execute(_WHOSE)
+        assert {row["org_id"] for row in await cursor.fetchall()} == set(TENANTS)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        async with ledger.database.system_tx(LOOK) as cursor:
+            await cursor.execute("SELECT 1 FROM dataplane.note")
+
+
+async def _broken_job(ledger: Ledger, tenant: str, body: str) -> None:
+    with suppress(psycopg.errors.DivisionByZero):
+        async with ledger.database.system_tx(LOOK) as cursor:
+            await cursor.execute("SELECT set_config('app.current_tenant', %s, false)", (tenant,))
+            await cursor.execute("SELECT 1 / 0")
 
 
 async def _insert(ledger: Ledger, tenant: str, body: str) -> None:
@@ -120,8 +191,9 @@ async def _litter(ledger: Ledger, tenant: str, body: str) -> None:
 
 async def _unscoped(ledger: Ledger, tenant: str, body: str) -> None:
     async with ledger.database.unscoped_tx() as cursor:
-        await cursor.execute("SELECT 1 FROM dataplane.note")
-        assert await cursor.fetchall() == []
+        for look in ("SELECT 1 FROM dataplane.note", "SELECT 1 FROM dataplane.intent"):
+            await cursor.execute(look)
+            assert await cursor.fetchall() == []
 
 
 STEPS: Final[dict[str, Callable[[Ledger, str, str], Awaitable[None]]]] = {
@@ -133,6 +205,13 @@ STEPS: Final[dict[str, Callable[[Ledger, str, str], Awaitable[None]]]] = {
     "time out": _time_out,
     "litter": _litter,
     "unscoped": _unscoped,
+    "tree": _read_tree,
+    "query": _query,
+    "refused query": _refused_query,
+    "late query": _late_query,
+    "cancelled query": _cancelled_query,
+    "job": _job,
+    "broken job": _broken_job,
 }
 
 
@@ -152,6 +231,8 @@ async def small_pool(
     admin_dsn = postgres.admin_dsn(provisioned.bootstrapped.dbname)
     try:
         await pool.open()
+        for org, root in ((ROOT, ROOT), (CHILD, ROOT), (STRANGER, STRANGER)):
+            await owner.execute(_CALLS, {"org": org, "root": root})
         yield PlaneDatabase("data", provisioned, pool, owner, admin_dsn)
     finally:
         await pool.close()
@@ -161,7 +242,7 @@ async def small_pool(
 @pytest.mark.req("R1", "R2", "R6")
 @pytest.mark.fault("F16")
 @settings(
-    max_examples=100,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     database=None,

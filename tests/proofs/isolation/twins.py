@@ -1,6 +1,6 @@
 """A database in which the filters of the product's own statements stand alone.
 
-Its policies let app see all rows, and no check or foreign key is left. Rows of one org can be kept,
+Its policies let app and SQL of a model see all rows, and no check or foreign key is left. Rows of one org can be kept,
 and laid down again for a twin: another org with the very same ids and, where a column holds bytes,
 other content. What a wrapper answers must be the same with a twin beside it as without, and the
 twin's rows must stay as they are.
@@ -42,8 +42,19 @@ SELECT format('%I.%I', n.nspname, c.relname) AS name,
 _POLICIES: Final[LiteralString] = """
 SELECT quote_ident(p.polname) AS name, p.polrelid::regclass::text AS table,
        p.polwithcheck IS NOT NULL AS writes
-  FROM pg_policy p WHERE tp.role_name('app')::regrole::oid = ANY (p.polroles)
+  FROM pg_policy p
+ WHERE p.polroles && ARRAY[tp.role_name('app')::regrole::oid, tp.role_name('query')::regrole::oid]
 """
+# Columns of texts that a tenant wrote: the twin wrote others.
+_TEXTS: Final = ("body", "heading", "media_type")
+# By table: what the twin has in columns that are no content and no id.
+_OTHERS: Final[dict[str, dict[str, LiteralString]]] = {
+    "dataplane.document": {
+        "name": "replace(name, 'b.md', 'theirs.md')",
+        "chunks": "chunks + 7",
+    },
+    "dataplane.library": {"embedding_model": "'theirs'"},
+}
 # Columns that say whose a row is.
 _OWNERS: Final = ("org_id", "root_org_id")
 
@@ -67,6 +78,10 @@ class Table:
         name = sql.Identifier(column)
         if column in _OWNERS:
             return sql.SQL("replace({}, {}, {})").format(name, sql.Literal(ORG), sql.Literal(TWIN))
+        if column in _OTHERS.get(self.name, {}):
+            return sql.SQL(_OTHERS[self.name][column])
+        if column in _TEXTS and column not in self.contents:
+            return sql.SQL("{} || ' of the twin'").format(name)
         if column in self.contents:
             return sql.SQL("{} || '\\xff'::bytea").format(name)
         return name
@@ -109,19 +124,20 @@ class TwinDatabase:
             await self._run("DROP TABLE IF EXISTS {copy}", table)
             await self._run("CREATE TABLE {copy} AS SELECT * FROM {table}", table)
 
-    async def lay_down(self, *, own: bool, twin: bool) -> None:
+    async def lay_down(self, *, own: bool, twin: bool, own_first: bool = False) -> None:
+        """Which rows a look-up without the filter meets first, or last, is for the order to say."""
         async with self._administrator.transaction():
             for table in self._tables:
                 await self._run("DELETE FROM {table}", table)
+                if own and own_first:
+                    await self._lay_down_own(table)
                 if twin:
                     theirs = sql.SQL(", ").join(map(table.of_the_twin, table.columns))
                     await self._run(
                         "INSERT INTO {table} ({columns}) SELECT {theirs} FROM {copy}", table, theirs
                     )
-                if own:
-                    await self._run(
-                        "INSERT INTO {table} ({columns}) SELECT {columns} FROM {copy}", table
-                    )
+                if own and not own_first:
+                    await self._lay_down_own(table)
 
     async def rows_of(self, org_id: str) -> dict[str, list[Any]]:
         """By table, as JSON."""
@@ -133,6 +149,9 @@ class TwinDatabase:
             rows = await (await self._administrator.execute(query, (org_id,))).fetchall()
             found[table.name] = [row["row"] for row in rows]
         return found
+
+    async def _lay_down_own(self, table: Table) -> None:
+        await self._run("INSERT INTO {table} ({columns}) SELECT {columns} FROM {copy}", table)
 
     async def look(self, query: LiteralString) -> list[DictRow]:
         return await (await self._administrator.execute(query)).fetchall()

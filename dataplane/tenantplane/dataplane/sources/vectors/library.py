@@ -278,7 +278,9 @@ class Library:
         )
 
     async def _run(self, cursor: TenantCursor, query: LiteralString, **values: object) -> None:
-        await cursor.execute(query, {"org_id": self._org_id, **values})
+        # A generic plan would open, and wait for, every tenant's shelf: so these are not prepared.
+        prepare = False if "shelves" in values else None
+        await cursor.execute(query, {"org_id": self._org_id, **values}, prepare=prepare)
 
     async def _one(
         self, cursor: TenantCursor, query: LiteralString, **values: object

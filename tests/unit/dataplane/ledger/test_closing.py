@@ -1,0 +1,50 @@
+"""A request at rest opens for its own call of its own org alone (F60)."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from pydantic import JsonValue
+
+from tenantplane.core.db.clock import DatabaseClock
+from tenantplane.core.errors import Forbidden
+from tenantplane.core.ids import new_id
+from tenantplane.core.keys.envelope import DataKey, new_data_key
+from tenantplane.dataplane.ledger.closing import Closer
+from tenantplane.dataplane.ledger.epoch import FencedStore
+from tenantplane.dataplane.ledger.journal import Journal
+from tenantplane.dataplane.ledger.keys import DataKeys
+
+REQUEST: JsonValue = [{"role": "user", "content": "hello"}]
+
+
+class OneKey:
+    """Stands for DataKeys; both orgs have the same key, so that only the binding tells."""
+
+    def __init__(self) -> None:
+        self._key = DataKey(new_data_key())
+
+    async def of(self, org_id: str) -> DataKey:
+        return self._key
+
+
+@pytest.fixture
+def closer() -> Closer:
+    return Closer(
+        DatabaseClock(),
+        cast("Journal", None),
+        cast("FencedStore", None),
+        cast("DataKeys", OneKey()),
+    )
+
+
+@pytest.mark.fault("F60")
+async def test_a_request_opens_for_its_own_call_alone(closer: Closer) -> None:
+    intent = new_id()
+    sealed = await closer.encrypt_request("acme", intent, REQUEST)
+    assert await closer.decrypt_request("acme", intent, sealed) == REQUEST
+    for org_id, intent_id in (("globex", intent), ("acme", new_id())):
+        with pytest.raises(Forbidden) as refused:
+            await closer.decrypt_request(org_id, intent_id, sealed)
+        assert refused.value.error_code == "ciphertext_refused"

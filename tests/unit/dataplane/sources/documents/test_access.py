@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.errors import Forbidden
+from tenantplane.core.tenancy import TenantContext
+from tenantplane.dataplane.sources.documents.access import require_documents
+
+
+def snapshot(*data_sources: str) -> Snapshot:
+    return Snapshot(
+        org_id="acme",
+        root_org_id="acme",
+        version=1,
+        issued_at=datetime(2026, 1, 1, tzinfo=UTC),
+        status="active",
+        plane="p",
+        region="r",
+        plan="pro",
+        token_epoch=0,
+        max_offline_seconds=900,
+        price_book_version=1,
+        levels=(),
+        data_sources=data_sources,
+    )
+
+
+def tenant(scopes: frozenset[str] | None = None) -> TenantContext:
+    return TenantContext("acme", "acme", "user:u", "u", "pro", "r", scopes=scopes)
+
+
+def test_whoever_has_the_data_source_is_let_in() -> None:
+    require_documents(tenant(), snapshot("documents"))
+    require_documents(tenant(frozenset({"documents"})), snapshot("usage", "documents"))
+
+
+@pytest.mark.parametrize("granted", [(), ("usage",), ("document",), ("documents2",)])
+def test_an_org_without_it_is_refused_by_default(granted: tuple[str, ...]) -> None:
+    for scopes in (None, frozenset({"documents"})):
+        with pytest.raises(Forbidden) as refused:
+            require_documents(tenant(scopes), snapshot(*granted))
+        assert refused.value.error_code == "data_source_not_allowed"
+
+
+@pytest.mark.parametrize("scopes", [frozenset(), frozenset({"assistant-1", "usage"})])
+def test_a_key_without_it_is_refused_though_its_org_has_it(scopes: frozenset[str]) -> None:
+    with pytest.raises(Forbidden) as refused:
+        require_documents(tenant(scopes), snapshot("documents"))
+    assert refused.value.error_code == "data_source_not_allowed"
