@@ -25,9 +25,9 @@ from tenantplane.core.db.jobs import require_registered
 from tenantplane.core.db.proof import PROOF_LIFE_SECONDS, make_proof
 from tenantplane.core.db.sessions import Session, SessionCursor
 from tenantplane.core.db.settings import DatabaseSettings
-from tenantplane.core.db.shares import Shares
 from tenantplane.core.db.statements import statement
 from tenantplane.core.errors import ConfigurationRefused, DependencyUnavailable, FieldError
+from tenantplane.core.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Database:
         self.clock = DatabaseClock()
         self._settings = settings
         self._key = settings.context_key_bytes()
-        self._shares = Shares(settings.pool_max, settings.pool_wait_seconds)
+        self._shares = _shares(settings)
         self._app = self._pool(settings.app_dsn.get_secret_value(), "app")
         self._system = self._pool(settings.system_dsn.get_secret_value(), "system")
 
@@ -252,7 +252,12 @@ class Database:
         context: tuple[str, ...],
     ) -> AsyncIterator[Session]:
         with self._translated():
+            cancelled = _cancellations()
             async with pool.connection() as session:
+                if _cancellations() > cancelled:
+                    # Python 3.11's asyncio.wait_for, by which the pool waits, forgets one that
+                    # comes together with the connection: the caller is gone, and nobody else ends it.
+                    raise asyncio.CancelledError
                 await self._enter(session, entry, context)
                 try:
                     yield session
@@ -308,6 +313,31 @@ class Database:
                 f"Postgres ({self.name}) is not available: {_kind(failed)}.",
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             ) from failed
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def pool_share(size: int) -> int:
+    """How many sessions of a pool one org may hold at a time: all but a fifth, so that slow queries
+    of one leave some to its neighbours. A pool of two or fewer cannot be shared out, and is not."""
+    return size if size <= 2 else size - max(1, size // 5)
+
+
+def _shares(settings: DatabaseSettings) -> Turns:
+    each = pool_share(settings.pool_max)
+    return Turns(
+        each=each,
+        wait_seconds=settings.pool_wait_seconds,
+        busy=lambda: DependencyUnavailable(
+            f"Your org has {each} requests at work in the database, as many as it may.",
+            hint="Try again, with fewer at once.",
+            code="org_busy",
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
+        ),
+    )
 
 
 def _kind(error: psycopg.Error) -> str:

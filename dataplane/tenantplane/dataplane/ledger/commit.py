@@ -52,12 +52,14 @@ class GroupCommit(Generic[Row, Answer]):
         *,
         name: str,
         weigh: Callable[[Row], int],
+        most: int = MAX_BATCH,
     ) -> None:
-        """`weigh` answers about how many bytes a row has."""
+        """`weigh` answers about how many bytes a row has; no batch has more than `most` rows."""
         self._database = database
         self._append = append
         self._name = name
         self._weigh = weigh
+        self._most = most
         self._waiting: deque[tuple[Row, asyncio.Future[Answer]]] = deque()
         self._waiting_bytes = 0
         self._something = asyncio.Event()
@@ -134,7 +136,7 @@ class GroupCommit(Generic[Row, Answer]):
     def _take_batch(self) -> list[tuple[Row, asyncio.Future[Answer]]]:
         batch: list[tuple[Row, asyncio.Future[Answer]]] = []
         taken = 0
-        while self._waiting and len(batch) < MAX_BATCH:
+        while self._waiting and len(batch) < self._most:
             weight = self._weigh(self._waiting[0][0])
             if batch and taken + weight > MAX_BATCH_BYTES:
                 break

@@ -274,7 +274,9 @@ class Sync:
         if seconds <= 0:
             return
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            # Not by wait_for, which in Python 3.11 forgets to be cancelled where it is woken too.
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         except TimeoutError:
             return
 

@@ -32,6 +32,9 @@ _ATTEMPTS = 3
 _FIRST_PAUSE_SECONDS = 0.1
 _RETRY_AFTER_SECONDS = 1.0
 
+# Runs whose rows are committed together go on together: with larger batches they fall into step, and
+# the process idles while all of them wait for one commit.
+_MOST_ROWS_TOGETHER: Final = 16
 # A larger thread is read on a connection of its own: the others would wait for it.
 _MOST_BYTES_TOGETHER: Final = 256 * 1024
 
@@ -51,7 +54,11 @@ class CheckpointJournal:
             database, self._latest, name="read of checkpoints", weigh=lambda _: 1
         )
         self._commits: GroupCommit[StateRows, bool] = GroupCommit(
-            database, self._append, name="checkpoint", weigh=_weight
+            database,
+            self._append,
+            name="checkpoint",
+            weigh=_weight,
+            most=_MOST_ROWS_TOGETHER,
         )
 
     async def start(self) -> None:

@@ -63,6 +63,31 @@ async def test_a_cancelled_transaction_leaves_nothing(single: Database) -> None:
 
 
 @pytest.mark.fault("F16")
+@pytest.mark.parametrize("steps", range(12))
+async def test_who_is_cancelled_as_its_connection_comes_does_not_go_on(
+    single: Database, steps: int
+) -> None:
+    """At whatever step of the way from one who gives it back to one who waited for it."""
+    waits_for_ever = asyncio.Event()
+
+    async def work() -> None:
+        async with single.tenant_tx("acme"):
+            await waits_for_ever.wait()
+
+    async with single.tenant_tx("globex"):
+        task = asyncio.create_task(work())
+        while not single._app.get_stats().get("requests_waiting"):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
+    assert await residue(single) == ([], "")
+
+
+@pytest.mark.fault("F16")
 async def test_a_timed_out_transaction_leaves_nothing(single: Database) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05), single.tenant_tx("acme") as cursor:

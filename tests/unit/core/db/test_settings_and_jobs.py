@@ -4,6 +4,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from tenantplane.core.db.jobs import registered_jobs, require_registered, system_job
+from tenantplane.core.db.pool import pool_share
 from tenantplane.core.db.settings import DatabaseSettings
 
 
@@ -28,6 +29,11 @@ def test_another_key_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(ValidationError, match="64 hexadecimal digits") as refused:
         settings(key)
     assert not key or key not in str(refused.value)
+
+
+@pytest.mark.parametrize(("size", "each"), [(1, 1), (2, 2), (3, 2), (5, 4), (10, 8), (200, 160)])
+def test_an_org_has_all_of_a_pool_but_a_fifth(size: int, each: int) -> None:
+    assert pool_share(size) == each
 
 
 def test_a_job_is_registered_once_with_its_reason() -> None:

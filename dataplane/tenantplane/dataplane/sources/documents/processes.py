@@ -15,12 +15,12 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
 from tenantplane.core.errors import DependencyUnavailable, Unprocessable
+from tenantplane.core.turns import Turns
 from tenantplane.dataplane.ledger.background import Background
 from tenantplane.dataplane.sources.documents.chunking import Passage
 from tenantplane.dataplane.sources.documents.media import Medium
 from tenantplane.dataplane.sources.documents.reader import READY, ReadOrder
 from tenantplane.dataplane.sources.documents.settings import DocumentsSettings
-from tenantplane.dataplane.sources.documents.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,12 @@ class ReaderProcesses:
 
     def __init__(self, settings: DocumentsSettings) -> None:
         self._settings = settings
-        self._turns = Turns(settings.readers, settings.reader_wait_seconds)
+        self._turns = Turns(
+            each=1,
+            at_once=settings.readers,
+            wait_seconds=settings.reader_wait_seconds,
+            busy=_readers_busy,
+        )
         self._background = Background()
         self._spare: Process | None = None
         self._spare_ends: asyncio.TimerHandle | None = None
@@ -145,6 +150,15 @@ class ReaderProcesses:
             hint="Send it in parts, or as plain text.",
             code="document_too_large",
         )
+
+
+def _readers_busy() -> DependencyUnavailable:
+    return DependencyUnavailable(
+        "Too many documents are being read at the moment.",
+        hint="Send the document again in a few seconds.",
+        code="readers_busy",
+        retry_after_seconds=_RETRY_AFTER_SECONDS,
+    )
 
 
 async def _start() -> Process:

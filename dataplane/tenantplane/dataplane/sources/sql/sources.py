@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final, LiteralString
-from weakref import WeakValueDictionary
 
 from tenantplane.core.db.pool import Database
 from tenantplane.core.db.query import QueryAnswer, QueryLimits, run_query
-from tenantplane.core.errors import NotFound
+from tenantplane.core.errors import NotFound, Unprocessable
+from tenantplane.core.turns import Turns
 from tenantplane.dataplane.sources.sql.definition import Definition
 from tenantplane.dataplane.sources.sql.parser import check_query
 from tenantplane.dataplane.sources.sql.source import USAGE, Source, usage_source
@@ -21,14 +20,16 @@ SELECT name, schema_name::text, definition FROM dataplane.sql_source
 # Heavy queries of one org must not take the sessions that all orgs share.
 _AT_ONCE: Final = 4
 _AT_ONCE_OF_ONE_ORG: Final = 2
+_WAIT_SECONDS: Final = 30.0
 
 
 class SqlSources:
     def __init__(self, database: Database, limits: QueryLimits | None = None) -> None:
         self._database = database
         self._limits = limits or QueryLimits()
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._turns_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._turns = Turns(
+            each=_AT_ONCE_OF_ONE_ORG, at_once=_AT_ONCE, wait_seconds=_WAIT_SECONDS, busy=_busy
+        )
 
     async def of(self, org_id: str) -> dict[str, Source]:
         """All sources of an org by name, the built-in one among them; whether its snapshot allows
@@ -55,7 +56,11 @@ class SqlSources:
             raise NotFound(f"There is no SQL source {name!r}.")
         checked = check_query(text, name, source.tables)
         relations = source.relations(checked.tables)
-        turns = self._turns_of.setdefault(org_id, asyncio.Semaphore(_AT_ONCE_OF_ONE_ORG))
-        # One's own turn first: who waits there holds up nobody else.
-        async with turns, self._turns:
+        async with self._turns.of(org_id):
             return await run_query(self._database, org_id, relations, checked.text, self._limits)
+
+
+def _busy() -> Unprocessable:
+    return Unprocessable(
+        "Too many queries are at work.", hint="Try again in a minute.", code="sql_busy"
+    )
