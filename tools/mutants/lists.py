@@ -10,6 +10,7 @@ from pglast.enums import SQLValueFunctionOp
 
 from tenantplane.dataplane.runtime import checkpointer, serializer
 from tenantplane.dataplane.sources.sql import allowed, parser
+from tests.fixtures.hostile_sql import FUNCTIONS, TYPES
 from tools.mutants.mutant import CodeEdit, Mutant
 
 _DECODER: Final = ("tests/unit/dataplane/runtime/test_serializer",)
@@ -36,42 +37,6 @@ _TOLD: Final = (
     "thread_id",
     "user_id",
 )
-# They wait, read the server or its files, run a text as SQL, signal, lock, or amplify.
-_FUNCTIONS: Final = (
-    "current_setting",
-    "database_to_xml",
-    "dblink",
-    "format",
-    "has_table_privilege",
-    "inet_server_addr",
-    "lo_get",
-    "lpad",
-    "nextval",
-    "pg_advisory_lock",
-    "pg_cancel_backend",
-    "pg_get_viewdef",
-    "pg_ls_dir",
-    "pg_notify",
-    "pg_read_file",
-    "pg_sleep",
-    "pg_terminate_backend",
-    "query_to_xml",
-    "repeat",
-    "set_config",
-    "to_regclass",
-    "txid_current",
-    "version",
-)
-_TYPES: Final = (
-    "name",
-    "oid",
-    "regclass",
-    "regnamespace",
-    "regproc",
-    "regrole",
-    "regtype",
-    "xml",
-)
 _OPERATORS: Final = ("@@", "~<~")
 # Each of these alone makes a query possible; a MergeStmt comes with nodes of its own.
 _NODES: Final = (
@@ -93,8 +58,8 @@ def list_mutants() -> Iterator[Mutant]:
     for key in _TOLD:
         yield _admitted(checkpointer.__name__, "METADATA_KEYS", key, _METADATA)
     for name, entries in (
-        ("FUNCTIONS", _FUNCTIONS),
-        ("TYPES", _TYPES),
+        ("FUNCTIONS", FUNCTIONS),
+        ("TYPES", TYPES),
         ("OPERATORS", _OPERATORS),
         ("NODES", _NODES),
         ("TIME_VALUES", sorted({op.name for op in SQLValueFunctionOp} - allowed.TIME_VALUES)),

@@ -84,23 +84,21 @@ def privilege_mutants(connection: Connection[DictRow], kind: DatabaseKind) -> It
     ):
         for family, subjects in _families(connection.execute(query).fetchall()).items():
             whom = "model" if family.startswith(_OF_MODEL) else "app"
-            yield Mutant(
+            yield _granted(
                 f"revoke:{kind}.{noun} {family}",
                 f"everybody may {noun} {', '.join(subjects)[:80]}",
-                (f"{REVOKES[0]}::*dangerous*{whom}[{kind}]",),
+                f"*dangerous*{whom}",
                 kind,
-                (f"GRANT {privilege} {', '.join(subjects)} TO PUBLIC",),
-                (f"REVOKE {privilege} {', '.join(subjects)} FROM PUBLIC",),
+                f"{privilege} {', '.join(subjects)}",
             )
     for row in connection.execute(_REVOKED_COLUMNS):
         subject, columns = row["subject"], row["columns"]
-        yield Mutant(
+        yield _granted(
             f"revoke:{kind}.read columns of {subject}",
             f"everybody may read {columns[:60]} of {subject}",
-            (f"{REVOKES[0]}::*dangerous*model[{kind}]",),
+            "*dangerous*model",
             kind,
-            (f"GRANT SELECT ({columns}) ON TABLE {subject} TO PUBLIC",),
-            (f"REVOKE SELECT ({columns}) ON TABLE {subject} FROM PUBLIC",),  # noqa: S608
+            f"SELECT ({columns}) ON TABLE {subject}",
         )
     yield from _objects(connection, kind)
     yield from _database(kind)
@@ -122,36 +120,48 @@ def _families(rows: list[DictRow]) -> dict[str, list[str]]:
 def _objects(connection: Connection[DictRow], kind: DatabaseKind) -> Iterator[Mutant]:
     for row in connection.execute(_CLOSED_FUNCTIONS):
         signature, to = row["signature"], row["kind"]
-        yield Mutant(
+        yield _granted(
             f"execute:{kind}.{signature}.{to}",
             f"{to} may call {signature}",
-            (f"{REVOKES[0]}::*closed*[{kind}]",),
+            "*closed*",
             kind,
-            (f"GRANT EXECUTE ON FUNCTION {signature} TO {role(to)}",),
-            (f"REVOKE EXECUTE ON FUNCTION {signature} FROM {role(to)}",),
+            f"EXECUTE ON FUNCTION {signature}",
+            role(to),
         )
     for row in connection.execute(_CLOSED_SCHEMAS):
         schema, to = row["schema"], row["kind"]
-        yield Mutant(
+        yield _granted(
             f"create:{kind}.{schema}.{to}",
             f"{to} may make tables and functions in {schema}",
-            (f"{REVOKES[0]}::*nothing_is_made*[{kind}]",),
+            "*nothing_is_made*",
             kind,
-            (f"GRANT CREATE ON SCHEMA {schema} TO {role(to)}",),
-            (f"REVOKE CREATE ON SCHEMA {schema} FROM {role(to)}",),
+            f"CREATE ON SCHEMA {schema}",
+            role(to),
         )
 
 
 def _database(kind: DatabaseKind) -> Iterator[Mutant]:
     for privilege, test in (("TEMP", "nothing_is_made"), ("CONNECT", "stranger")):
-        yield Mutant(
+        yield _granted(
             f"database:{kind}.{privilege}",
             f"everybody has {privilege} on the database",
-            (f"{REVOKES[0]}::*{test}*[{kind}]",),
+            f"*{test}*",
             kind,
-            (f"GRANT {privilege} ON DATABASE @database@ TO PUBLIC",),
-            (f"REVOKE {privilege} ON DATABASE @database@ FROM PUBLIC",),
+            f"{privilege} ON DATABASE @database@",
         )
+
+
+def _granted(
+    name: str, weakens: str, test: str, kind: DatabaseKind, what: str, to: str = "PUBLIC"
+) -> Mutant:
+    return Mutant(
+        name,
+        weakens,
+        (f"{REVOKES[0]}::{test}[{kind}]",),
+        kind,
+        (f"GRANT {what} TO {to}",),
+        (f"REVOKE {what} FROM {to}",),
+    )
 
 
 def _roles(kind: DatabaseKind) -> Iterator[Mutant]:

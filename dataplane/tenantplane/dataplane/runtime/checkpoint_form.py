@@ -157,7 +157,7 @@ class Seal:
         )
 
     def open(self, org_id: str, rows: Iterable[Mapping[str, Any]]) -> list[StoredCheckpoint]:
-        """What get_latest.sql, get_by_id.sql and list.sql answer, newest first.
+        """The rows of a CheckpointQuery, newest first.
 
         Raises Forbidden (`checkpoint_refused`).
         """

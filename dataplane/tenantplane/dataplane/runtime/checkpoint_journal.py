@@ -18,6 +18,7 @@ from psycopg.rows import DictRow
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.dataplane.ledger.commit import CommitUnknown, GroupCommit
+from tenantplane.dataplane.runtime.checkpoint_query import Rows
 from tenantplane.dataplane.runtime.checkpoint_rows import (
     BlobRow,
     CheckpointRow,
@@ -38,7 +39,6 @@ _MOST_ROWS_TOGETHER: Final = 16
 # A larger thread is read on a connection of its own: the others would wait for it.
 _MOST_BYTES_TOGETHER: Final = 256 * 1024
 
-Rows = Sequence[Mapping[str, Any]]
 _Row = TypeVar("_Row", CheckpointRow, BlobRow, WriteRow)
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
@@ -86,7 +86,7 @@ class CheckpointJournal:
             )
 
     async def latest(self, thread: ThreadKey) -> Rows | None:
-        """The rows of a thread's newest checkpoint, as get_latest.sql answers them; None where they
+        """The rows of a thread's newest checkpoint, as a CheckpointQuery answers them; None where they
         are too large to be read together with those of others. Raises DependencyUnavailable."""
         return await _answered(self._reads, thread)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from tenantplane.core.db.pool import Database, TenantCursor
 from tenantplane.dataplane.runtime.checkpoint_form import StoredCheckpoint
+from tenantplane.dataplane.runtime.checkpoint_query import CheckpointQuery, Rows
 from tenantplane.dataplane.runtime.statements import statement
 
-Open = Callable[[Sequence[Mapping[str, Any]]], Awaitable[list[StoredCheckpoint]]]
+Open = Callable[[Rows], Awaitable[list[StoredCheckpoint]]]
 
 
 class CheckpointPruning:
@@ -79,11 +79,8 @@ class CheckpointPruning:
         return ancestors
 
     async def _one(self, thread_id: str, ns: str, checkpoint_id: str) -> StoredCheckpoint | None:
-        key = {"org_id": self._org_id, "thread_id": thread_id, "ns": ns, "id": checkpoint_id}
-        async with self._database.tenant_tx(self._org_id) as cursor:
-            await cursor.execute(statement("get_by_id"), key)
-            rows = await cursor.fetchall()
-        found = await self._open(rows)
+        query = CheckpointQuery(org_id=self._org_id, thread_id=thread_id, ns=ns, id=checkpoint_id)
+        found = await self._open(await query.rows(self._database))
         return found[0] if found else None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -30,11 +31,11 @@ from tenantplane.core.ids import is_org_id
 from tenantplane.core.tenancy import SEPARATOR, bare, namespaced
 from tenantplane.dataplane.ledger.keys import DataKeys
 from tenantplane.dataplane.runtime.checkpoint_form import Seal, StoredCheckpoint, Thread
-from tenantplane.dataplane.runtime.checkpoint_journal import CheckpointJournal, Rows
+from tenantplane.dataplane.runtime.checkpoint_journal import CheckpointJournal
 from tenantplane.dataplane.runtime.checkpoint_pruning import CheckpointPruning
+from tenantplane.dataplane.runtime.checkpoint_query import CheckpointQuery
 from tenantplane.dataplane.runtime.checkpoint_rows import StateRows, ThreadKey
 from tenantplane.dataplane.runtime.serializer import StrictSerializer
-from tenantplane.dataplane.runtime.statements import statement
 
 METADATA_KEYS = frozenset({"source", "step", "parents", "run_id", "counters_since_delta_snapshot"})
 _MAX_ID = 200
@@ -78,10 +79,14 @@ class TenantSaver(BaseCheckpointSaver[str]):
         return f"{number + 1:016}.{secrets.token_hex(6)}"
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        thread, checkpoint_id = self._thread(config), get_checkpoint_id(config)
-        key = ThreadKey(self.org_id, thread.thread_id, thread.ns)
-        rows = None if checkpoint_id else await self._journal.latest(key)
-        found = await self._open(rows if rows is not None else await self._rows(key, checkpoint_id))
+        thread, checkpoint_id = self._thread(config), get_checkpoint_id(config) or None
+        query = CheckpointQuery(
+            org_id=self.org_id, thread_id=thread.thread_id, ns=thread.ns, id=checkpoint_id
+        )
+        rows = None
+        if checkpoint_id is None:
+            rows = await self._journal.latest(ThreadKey(self.org_id, thread.thread_id, thread.ns))
+        found = await self._open(rows if rows is not None else await query.rows(self._database))
         return self._tuple(found[0]) if found else None
 
     async def alist(
@@ -95,7 +100,7 @@ class TenantSaver(BaseCheckpointSaver[str]):
         """Newest first; without a config those of the saver's org, never another's."""
         wanted = filter or {}
         remaining = limit
-        async for found in self._pages(self._list_query(config, wanted, before), _PAGE):
+        async for found in self._pages(self._query(config, wanted, before), _PAGE):
             for item in found:
                 if not _matches(item.metadata, wanted):
                     continue
@@ -156,7 +161,7 @@ class TenantSaver(BaseCheckpointSaver[str]):
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Oldest first: where it ends early the target is an earlier state of the source, and
         copying again completes it."""
-        query = self._list_query({"configurable": {"thread_id": source_thread_id}}, {}, None)
+        query = self._query({"configurable": {"thread_id": source_thread_id}}, {}, None)
         target = self._stored(target_thread_id)
         seal = await self._seal()
         pages = [page async for page in self._pages(query, _COPY_PAGE)]
@@ -180,15 +185,6 @@ class TenantSaver(BaseCheckpointSaver[str]):
         """As prune, with `kept` checkpoints of each namespace, where there are `slack` more."""
         await self._pruning().keep(self._stored(thread_id), kept, slack=slack)
 
-    async def _rows(self, thread: ThreadKey, checkpoint_id: str | None) -> Rows:
-        query = {"org_id": self.org_id, "thread_id": thread.thread_id, "ns": thread.ns}
-        async with self._database.tenant_tx(self.org_id) as cursor:
-            if checkpoint_id:
-                await cursor.execute(statement("get_by_id"), query | {"id": checkpoint_id})
-            else:
-                await cursor.execute(statement("get_latest"), query)
-            return await cursor.fetchall()
-
     def _pruning(self) -> CheckpointPruning:
         return CheckpointPruning(self._database, self.org_id, self._open)
 
@@ -201,23 +197,22 @@ class TenantSaver(BaseCheckpointSaver[str]):
         return (await self._seal()).open(self.org_id, rows)
 
     async def _pages(
-        self, query: dict[str, Any], size: int
+        self, query: CheckpointQuery, size: int
     ) -> AsyncIterator[list[StoredCheckpoint]]:
+        query = replace(query, limit=size)
         while True:
-            async with self._database.tenant_tx(self.org_id) as cursor:
-                await cursor.execute(statement("list"), query | {"limit": size})
-                rows = await cursor.fetchall()
-            found = await self._open(rows)
+            found = await self._open(await query.rows(self._database))
             if found:
                 yield found
             if len(found) < size:
                 return
             last = found[-1]
-            query = query | {
-                "after_id": last.checkpoint["id"],
-                "after_thread": last.thread.thread_id,
-                "after_ns": last.thread.ns,
-            }
+            query = replace(
+                query,
+                after_id=last.checkpoint["id"],
+                after_thread=last.thread.thread_id,
+                after_ns=last.thread.ns,
+            )
 
     def _stored(self, thread_id: object) -> str:
         text = str(thread_id)
@@ -243,29 +238,26 @@ class TenantSaver(BaseCheckpointSaver[str]):
         found = {**config.get("metadata", {}), **metadata}
         return {key: found[key] for key in found if key in self._metadata_keys}
 
-    def _list_query(
+    def _query(
         self,
         config: RunnableConfig | None,
         metadata_filter: Mapping[str, Any],
         before: RunnableConfig | None,
-    ) -> dict[str, Any]:
+    ) -> CheckpointQuery:
         configurable = config["configurable"] if config else {}
         thread_id = configurable.get("thread_id")
         source, step, run_id = (metadata_filter.get(key) for key in ("source", "step", "run_id"))
-        return {
-            "org_id": self.org_id,
-            "thread_id": None if thread_id is None else self._stored(thread_id),
-            "ns": configurable.get("checkpoint_ns"),
-            "id": configurable.get("checkpoint_id"),
-            "before": get_checkpoint_id(before) if before else None,
+        return CheckpointQuery(
+            org_id=self.org_id,
+            thread_id=None if thread_id is None else self._stored(thread_id),
+            ns=configurable.get("checkpoint_ns"),
+            id=configurable.get("checkpoint_id"),
+            before=get_checkpoint_id(before) if before else None,
             # What else is asked for is compared after opening: it stands nowhere in clear.
-            "source": source if isinstance(source, str) else None,
-            "step": step if type(step) is int and abs(step) < 2**31 else None,
-            "run_id": run_id if isinstance(run_id, str) else None,
-            "after_id": None,
-            "after_thread": None,
-            "after_ns": None,
-        }
+            source=source if isinstance(source, str) else None,
+            step=step if type(step) is int and abs(step) < 2**31 else None,
+            run_id=run_id if isinstance(run_id, str) else None,
+        )
 
     def _tuple(self, stored: StoredCheckpoint) -> CheckpointTuple:
         parent_id = stored.parent_id

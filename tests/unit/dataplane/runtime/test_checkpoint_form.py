@@ -20,7 +20,7 @@ VERSION = "7"
 
 
 def rows() -> dict[str, dict[str, Any]]:
-    """A checkpoint with one large value and one write, as list.sql answers them."""
+    """A checkpoint with one large value and one write, as a CheckpointQuery answers them."""
     checkpoint = empty_checkpoint()
     checkpoint["id"] = "c1"
     checkpoint["channel_values"] = {"big": LARGE}

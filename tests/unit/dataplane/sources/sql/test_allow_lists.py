@@ -7,36 +7,10 @@ import pytest
 
 from tenantplane.core.errors import Unprocessable
 from tenantplane.dataplane.sources.sql.parser import check_query
+from tests.fixtures.hostile_sql import FUNCTIONS, TYPES
 
 pytestmark = pytest.mark.fault("F14")
 
-FUNCTIONS = (
-    "current_setting",
-    "database_to_xml",
-    "dblink",
-    "format",
-    "has_table_privilege",
-    "inet_server_addr",
-    "lo_get",
-    "lo_import",
-    "lpad",
-    "nextval",
-    "pg_advisory_lock",
-    "pg_cancel_backend",
-    "pg_get_viewdef",
-    "pg_ls_dir",
-    "pg_notify",
-    "pg_read_file",
-    "pg_sleep",
-    "pg_terminate_backend",
-    "query_to_xml",
-    "repeat",
-    "set_config",
-    "to_regclass",
-    "txid_current",
-    "version",
-)
-TYPES = ("name", "oid", "regclass", "regnamespace", "regproc", "regrole", "regtype", "xml")
 VALUES = (
     "CURRENT_CATALOG",
     "CURRENT_ROLE",

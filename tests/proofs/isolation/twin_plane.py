@@ -1,0 +1,221 @@
+"""The wrappers of one org of a data plane, and an org's rows in every table that they touch."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.store.base import PutOp
+
+from tenantplane.core.audit.record import AuditRecord, seal
+from tenantplane.core.db import doctor
+from tenantplane.core.db.embedded import EmbeddedPostgres
+from tenantplane.core.db.pool import Database
+from tenantplane.core.ids import new_id
+from tenantplane.core.keys.local import LocalKeyProvider
+from tenantplane.core.tenancy import TenantContext, namespaced
+from tenantplane.core.valkey.requests import Slot
+from tenantplane.dataplane.ledger.call_ids import new_call_id
+from tenantplane.dataplane.ledger.journal import Journal
+from tenantplane.dataplane.ledger.keys import DataKeys
+from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow
+from tenantplane.dataplane.runtime.memory import Memory
+from tenantplane.dataplane.runtime.threads import Threads
+from tenantplane.dataplane.sources.sql.administration import (
+    SourceName,
+    create_source,
+    load_rows,
+)
+from tenantplane.dataplane.sources.sql.definition import Column, Definition, Table
+from tenantplane.dataplane.sources.vectors.library import Library
+from tenantplane.dataplane.sources.vectors.records import EmbeddingSpace, NewChunk
+from tenantplane.dataplane.tools.definitions import ToolContext
+from tenantplane.dataplane.tools.notes import WriteArguments, write_note
+from tests.fixtures.ledger import MIGRATIONS
+from tests.fixtures.postgres import ProvisionDatabase
+from tests.proofs.isolation.twins import ORG, TwinDatabase
+
+TENANT: Final = TenantContext(ORG, ORG, "user:u", "u", "pro", "local", roles=frozenset({"admin"}))
+SPACE: Final = EmbeddingSpace("embed-local", 3)
+OTHER_SPACE: Final = EmbeddingSpace("embed-other", 3)
+CUSTOMERS: Final = SourceName(ORG, "crm")
+_CUSTOMERS: Final = Definition(
+    description=f"Customers of {ORG}",
+    tables=(Table(name="customers", columns=(Column(name="name", type="text"),)),),
+)
+_SOON: Final = timedelta(minutes=5)
+
+
+@dataclass
+class Plane:
+    """The wrappers of one org, and ids that the set-up made."""
+
+    database: Database
+    twins: TwinDatabase
+    master_key: bytes
+    owner_dsn: str = field(repr=False)
+    threads: list[str] = field(default_factory=list)
+    run_id: UUID = field(default_factory=new_id)
+    graph_run: str = field(default_factory=lambda: str(new_id()))
+    record_id: UUID = field(default_factory=new_id)
+    document_id: UUID = field(default_factory=new_id)
+    intent_id: UUID = field(default_factory=new_id)
+    checkpoints: list[RunnableConfig] = field(default_factory=list)
+    memory: Memory | None = None
+
+    def keys(self) -> DataKeys:
+        """Fresh: what another verb opened is not remembered."""
+        return DataKeys(self.database, LocalKeyProvider(self.master_key))
+
+    def context(self) -> ToolContext:
+        stored = namespaced(ORG, self.threads[0])
+        return ToolContext(TENANT, stored, self.database, None)  # type: ignore[arg-type]
+
+    def library(self) -> Library:
+        return Library(self.database, ORG)
+
+    def saver(self) -> Any:
+        assert self.memory is not None
+        return self.memory.saver(ORG)
+
+    def store(self) -> Any:
+        assert self.memory is not None
+        return self.memory.store(ORG)
+
+    def thread(self, number: int = 0) -> RunnableConfig:
+        return {"configurable": {"thread_id": self.threads[number], "checkpoint_ns": ""}}
+
+
+async def _set_up(plane: Plane) -> None:
+    threads = Threads(plane.database)
+    for _ in range(2):
+        plane.threads.append(await threads.claim_new(TENANT, plane.run_id, 600))
+    await write_note(plane.context(), WriteArguments(text="the safe is open"))
+    await _remember(plane)
+    await _call(plane)
+    chunks = [NewChunk(f"chunk {n} of the safe", [1.0, n, 0.5], n) for n in range(3)]
+    made = await plane.library().put("a.md", "text/markdown", "0" * 64, 9, "u", SPACE, chunks)
+    await plane.library().put("b.md", "text/markdown", "1" * 64, 9, "u", SPACE, chunks[:1])
+    plane.document_id = made.document_id
+
+
+async def _remember(plane: Plane) -> None:
+    for thread_number in range(2):
+        config = plane.thread(thread_number)
+        for step in range(3):
+            version = f"{step + 1:032}.0"
+            checkpoint = empty_checkpoint()
+            checkpoint["channel_values"] = {"messages": [f"state {step} " * 1000]}
+            checkpoint["channel_versions"] = {"messages": version}
+            config["metadata"] = {"run_id": plane.graph_run}
+            metadata: Any = {"source": "loop", "step": step, "run_id": plane.graph_run}
+            config = await plane.saver().aput(config, checkpoint, metadata, {"messages": version})
+            await plane.saver().aput_writes(config, [("messages", f"write {step}")], "task")
+            if thread_number == 0:
+                plane.checkpoints.append(config)
+    await plane.store().abatch(
+        [PutOp(("safe", "place"), name, {"is": name}, ttl=60) for name in ("one", "two")]
+    )
+
+
+async def _call(plane: Plane) -> None:
+    """One call in the ledger, with its record."""
+    (epoch,) = await plane.twins.look("SELECT epoch FROM dataplane.ledger_epoch")
+    clock = plane.database.clock
+    plane.intent_id = new_call_id(clock.unix())
+    intent = IntentRow(
+        org_id=ORG,
+        intent_id=plane.intent_id,
+        root_org_id=ORG,
+        run_id=plane.run_id,
+        call_no=0,
+        thread_id=None,
+        user_id="u",
+        key_id=None,
+        kind="model",
+        resource="assistant-1",
+        hold_nanousd=1000,
+        price_book_version=1,
+        idempotency_key=None,
+        epoch=epoch["epoch"],
+        slots=(Slot("org", ORG, "month", "2100-01", 4_102_444_800),),
+        request_ciphertext=b"-",
+        commit_by=clock.now() + _SOON,
+        deadline_at=clock.now() + _SOON,
+    )
+    record = AuditRecord(
+        record_id=plane.record_id,
+        org_id=ORG,
+        user_id="u",
+        run_id=plane.run_id,
+        call_no=0,
+        kind="model",
+        resource="assistant-1",
+        occurred_at=clock.now(),
+        status="completed",
+    )
+    sealed = seal(record, await plane.keys().of(ORG))
+    journal = Journal(plane.database)
+    await journal.start()
+    try:
+        assert await journal.intend(intent) == "ok"
+        outcome = OutcomeRow(
+            org_id=ORG,
+            intent_id=intent.intent_id,
+            stage="actual",
+            event_id=new_id(),
+            record_id=plane.record_id,
+            input_tokens=1,
+            output_tokens=1,
+            cost_nanousd=5,
+            occurred_at=clock.now(),
+            ciphertext=sealed.ciphertext,
+            entry=sealed.entry,
+        )
+        assert (await journal.conclude(outcome)).status == "ok"
+    finally:
+        await journal.stop()
+
+
+@asynccontextmanager
+async def twin_plane(
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
+) -> AsyncIterator[Plane]:
+    """A plane whose org's rows are kept, for a twin to have the like of."""
+    provisioned = await provision_database("data", Path(MIGRATIONS))
+    # Its tables are among those that twins have rows in.
+    await create_source(provisioned.owner_dsn, CUSTOMERS, _CUSTOMERS)
+    await load_rows(
+        provisioned.owner_dsn, CUSTOMERS, "customers", ["name", "Ada", "Bob"], replace=False
+    )
+    twins = await TwinDatabase.prepare(postgres.admin_dsn(provisioned.bootstrapped.dbname))
+    database = Database(provisioned.settings, name="data")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(doctor, "inspect", _finds_nothing)  # such a database is not served
+            await database.open()
+        made = Plane(database, twins, secrets.token_bytes(32), provisioned.owner_dsn)
+        made.memory = Memory(database, made.keys())
+        await made.memory.start()
+        try:
+            await _set_up(made)
+            await twins.keep()
+            yield made
+        finally:
+            await made.memory.stop()
+    finally:
+        await database.close()
+        await twins.close()
+
+
+async def _finds_nothing(_: object) -> list[Any]:
+    return []
