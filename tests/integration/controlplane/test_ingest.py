@@ -10,35 +10,13 @@ import httpx2
 import pytest
 
 from tenantplane.core.ids import new_id
-from tests.fixtures.controlplane import ControlPlaneProcess, PlaneClient, unique
+from tests.fixtures.controlplane import ControlPlaneProcess, PlaneClient, unique, usage_event
 
 
 async def _org_on_a_plane(control_plane: ControlPlaneProcess) -> tuple[str, PlaneClient]:
     region = unique("region")
     plane = await control_plane.plane(region)
     return await control_plane.tenant(await control_plane.plan(), region=region), plane
-
-
-def _event(org_id: str, **changed: object) -> dict[str, Any]:
-    return {
-        "event_id": str(new_id()),
-        "org_id": org_id,
-        "root_org_id": org_id,
-        "user_id": "alice",
-        "run_id": str(new_id()),
-        "call_no": 1,
-        "intent_id": str(new_id()),
-        "stage": "actual",
-        "kind": "model",
-        "resource": "assistant-1",
-        "input_tokens": 10,
-        "output_tokens": 5,
-        "cost_nanousd": 4500,
-        "delta_nanousd": 4500,
-        "price_book_version": 1,
-        "occurred_at": "2026-02-14T12:00:00Z",
-        **changed,
-    }
 
 
 def _commitment(org_id: str, **changed: object) -> dict[str, Any]:
@@ -59,7 +37,7 @@ async def _send(plane: PlaneClient, what: str, rows: list[dict[str, Any]]) -> ht
 
 
 def _row(what: str, org_id: str, **changed: object) -> dict[str, Any]:
-    return (_event if what == "usage" else _commitment)(org_id, **changed)
+    return (usage_event if what == "usage" else _commitment)(org_id, **changed)
 
 
 @pytest.mark.parametrize("what", ["usage", "audit"])
@@ -104,19 +82,19 @@ async def test_a_plane_reports_for_its_own_orgs_alone(
 
 async def test_a_wrong_root_is_refused(control_plane: ControlPlaneProcess) -> None:
     org_id, plane = await _org_on_a_plane(control_plane)
-    refused = await _send(plane, "usage", [_event(org_id, root_org_id="other")])
+    refused = await _send(plane, "usage", [usage_event(org_id, root_org_id="other")])
     assert refused.status_code == 403
 
 
 async def test_bad_rows_are_named(control_plane: ControlPlaneProcess) -> None:
     org_id, plane = await _org_on_a_plane(control_plane)
-    refused = await _send(plane, "usage", [_event(org_id, cost_nanousd=-1, input_tokens="x")])
+    refused = await _send(plane, "usage", [usage_event(org_id, cost_nanousd=-1, input_tokens="x")])
     assert refused.status_code == 422
     assert {e["path"] for e in refused.json()["errors"]} == {
         "events.0.cost_nanousd",
         "events.0.input_tokens",
     }
-    huge = await _send(plane, "usage", [_event(org_id, cost_nanousd=2**70)])
+    huge = await _send(plane, "usage", [usage_event(org_id, cost_nanousd=2**70)])
     assert (huge.status_code, huge.json()["code"]) == (422, "value_cannot_be_stored")
 
 
@@ -127,12 +105,12 @@ async def test_sums_by_month_in_the_tenants_time_zone(control_plane: ControlPlan
         await control_plane.plan(), region=region, timeZone="Pacific/Auckland"
     )
     call = {"intent_id": str(uuid.uuid4()), "run_id": str(uuid.uuid4())}
-    estimated = _event(
+    estimated = usage_event(
         org_id, **call, stage="estimated", cost_nanousd=9000, delta_nanousd=9000, output_tokens=99
     )
-    actual = _event(org_id, **call, delta_nanousd=-4500, occurred_at="2026-02-14T12:00:05Z")
-    later = _event(org_id, occurred_at="2026-02-28T13:00:00Z")  # already March over there
-    tool = _event(org_id, kind="tool", resource="clock", cost_nanousd=0, delta_nanousd=0)
+    actual = usage_event(org_id, **call, delta_nanousd=-4500, occurred_at="2026-02-14T12:00:05Z")
+    later = usage_event(org_id, occurred_at="2026-02-28T13:00:00Z")  # already March over there
+    tool = usage_event(org_id, kind="tool", resource="clock", cost_nanousd=0, delta_nanousd=0)
     await _send(plane, "usage", [estimated, actual, later, tool])
     usage = (await control_plane.http.get(f"/v1/tenants/{org_id}/usage")).json()
     assert usage["timeZone"] == "Pacific/Auckland"
@@ -149,7 +127,7 @@ async def test_what_comes_after_a_purge_is_money_of_nobody(
     control_plane: ControlPlaneProcess,
 ) -> None:
     org_id, plane = await _org_on_a_plane(control_plane)
-    before, after = _event(org_id), _event(org_id)
+    before, after = usage_event(org_id), usage_event(org_id)
     await _send(plane, "usage", [before])
     await control_plane.http.delete(f"/v1/tenants/{org_id}", params={"policy": "Purge"})
     answer = await _send(plane, "usage", [before, after])

@@ -27,8 +27,8 @@ from tenantplane.core.db import doctor
 from tenantplane.core.db.doctor import Finding
 from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.db.pool import Database
-from tenantplane.core.ids import new_api_key, new_id
-from tests.fixtures.controlplane import MIGRATIONS, PLAN
+from tenantplane.core.ids import new_api_key
+from tests.fixtures.controlplane import MIGRATIONS, PLAN, usage_event
 from tests.fixtures.models import serving
 from tests.fixtures.postgres import ProvisionDatabase
 from tests.fixtures.proofs import ProofCases
@@ -83,28 +83,14 @@ class Trees:
 
     async def report(self, org_id: str, root: str) -> None:
         """As the org's plane would; laid down by the administrator."""
-        row = {
-            "event_id": str(new_id()),
-            "org_id": org_id,
-            "root_org_id": root,
-            "plane": self.plane,
-            "user_id": "alice",
-            "run_id": str(new_id()),
-            "call_no": 1,
-            "intent_id": str(new_id()),
-            "stage": "actual",
-            "kind": "model",
-            "resource": "assistant-1",
-            "input_tokens": 10,
-            "output_tokens": 5,
-            "cost_nanousd": 4500,
-            "delta_nanousd": 4500,
-            "price_book_version": 1,
-            "provider_excess": False,
-            "occurred_at": "2026-02-14T12:00:00Z",
-            "content_sha256": "\\x00",
-            "received_at": "2026-02-14T12:00:00Z",
-        }
+        row = usage_event(
+            org_id,
+            root_org_id=root,
+            plane=self.plane,
+            provider_excess=False,
+            content_sha256="\\x00",
+            received_at="2026-02-14T12:00:00Z",
+        )
         await self.administrator.execute(
             "INSERT INTO controlplane.usage_event"
             " SELECT (jsonb_populate_record(NULL::controlplane.usage_event, %s)).*",

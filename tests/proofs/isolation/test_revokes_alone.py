@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Final, LiteralString
@@ -145,8 +146,6 @@ async def test_functions_of_ours_that_nobody_was_given_are_closed(
     isolation_databases: Databases, two_tenants: TwoTenants, name: str, proof_cases: ProofCases
 ) -> None:
     """tp.verify_proof would let an attacker try codes; the others are for migrations."""
-    import re  # noqa: PLC0415
-
     database = isolation_databases[name]
     functions = await database.look(_OURS)
     async with opened(database) as inside:

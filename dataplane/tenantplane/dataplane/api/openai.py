@@ -96,14 +96,13 @@ class OpenAIApi:
         meter: Meter,
         providers: Providers,
         database: Database,
+        memory: Memory,
         settings: RuntimeSettings | None = None,
-        memory: Memory | None = None,
         tools: Sequence[Tool] = BUILT_IN,
     ) -> None:
-        """`memory` is started and stopped by who made it; without one, at the first agent run."""
+        """`memory` is started and stopped by who made it."""
         self._meter = meter
         self._providers = providers
-        memory = memory or Memory(database, meter.keys)
         self._supervisor = Supervisor(database, memory, settings or RuntimeSettings(), tools)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -115,7 +115,6 @@ class Supervisor:
         thread_id = await self._claim(request, tenant, run.run_id)
         run.thread_id = thread_id
         context = self._context(request, run, thread_id)
-        await self._memory.start()  # does nothing where the plane has started it
         saver = self._memory.saver(tenant.org_id)
         async with self._held(tenant, thread_id, context), self._pruned(saver, thread_id):
             graph = self._graph.compile(checkpointer=saver, store=self._memory.store(tenant.org_id))
