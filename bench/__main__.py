@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import noise, smoke, state, vectors
+from bench import admission, gate, noise, smoke, state, vectors
 
 SUITES = {
     "smoke": smoke.run,
     "state": state.run,
     "vectors": vectors.run,
     "noise": noise.run,
+    "gate": gate.run,
+    "admission": admission.run,
 }
 
 

@@ -1,5 +1,6 @@
 -- admit: all levels or none. Refusals come in this order: epoch, installed, snapshot version,
--- suspended, windows, soft caps, hard caps. A refusal changes no count.
+-- suspended, windows, calls at a time, soft caps, hard caps. A refusal changes no count. What a
+-- level in shadow would refuse is noted, and refuses nothing.
 
 local function read_request(args)
   local reader = arguments.reader(args)
@@ -9,179 +10,241 @@ local function read_request(args)
     version = arguments.integer(reader, 'snapshot version'),
     id = arguments.name(reader, 'hold id'),
     amount = arguments.integer(reader, 'hold amount'),
+    least = arguments.integer(reader, 'least amount'),
     tokens = arguments.integer(reader, 'tokens'),
     ttl = arguments.integer(reader, 'ttl'),
-    window = arguments.integer(reader, 'window'),
+    window = arguments.window(reader),
     continues = arguments.flag(reader, 'continues'),
   }
   request.levels = levels.read(reader)
-  arguments.finish(reader)
+  if request.least > request.amount then
+    arguments.reject('least amount must not be above the hold amount')
+  end
   if request.ttl < 1 or request.ttl > 86400 then
     arguments.reject('ttl must be 1 to 86400 seconds')
-  end
-  if request.window < BUCKETS or request.window % BUCKETS ~= 0 then
-    arguments.reject('window must be a multiple of ' .. BUCKETS .. ' ms')
   end
   return request
 end
 
-local function refuse(reason, level, limit, used, retry_after, period)
-  arguments.answer({
-    'REFUSED', reason, level.kind, level.id, money.text(limit), used,
+-- `retry_after` is nil where it is not known, or where waiting does not help.
+local function refusal_of(reason, level, limit, used, retry_after, period)
+  return {
+    reason, level.kind, level.id, money.text(limit), money.text(used),
     retry_after and money.text(retry_after) or '', period or '',
-  })
+  }
 end
 
-local function check_suspended(request)
+-- Ends the call.
+local function refuse(request, seen, refusal)
+  table.insert(refusal, 1, 'REFUSED')
+  arguments.answer(sight.add_windows(refusal, request, seen.windows, seen.now))
+end
+
+-- A limit of the level stands against the request: ends the call, unless the level is in shadow.
+local function object(request, seen, level, refusal)
+  if level.shadow then
+    table.insert(seen.shadowed, refusal)
+  else
+    refuse(request, seen, refusal)
+  end
+end
+
+local function check_suspended(request, seen)
   for _, level in ipairs(request.levels) do
     if level.suspended then
-      refuse('SUSPENDED', level, 0, '0', nil)
+      seen.windows = {}
+      refuse(request, seen, refusal_of('SUSPENDED', level, 0, 0))
     end
   end
 end
 
--- Reads the windows of all levels that limit a rate, and refuses where one is full.
-local function check_windows(keys, request, requests, tokens, now)
-  local limited, refs = {}, {}
-  for _, level in ipairs(request.levels) do
-    if level.requests or level.tokens then
-      table.insert(limited, level)
-      table.insert(refs, level.ref)
+local function check_windows(request, seen, requests, tokens)
+  for _, state in ipairs(seen.windows) do
+    local level = state.level
+    if level.requests and requests > 0 and state.requests + requests > level.requests then
+      object(request, seen, level, refusal_of('REQUESTS', level, level.requests, state.requests,
+        window.retry_after(state, 'requests', level.requests, requests, seen.now)))
+    end
+    if level.tokens and tokens > 0 and state.tokens + tokens > level.tokens then
+      object(request, seen, level, refusal_of('TOKENS', level, level.tokens, state.tokens,
+        window.retry_after(state, 'tokens', level.tokens, tokens, seen.now)))
     end
   end
-  local states = window.read(keys, refs, request.window, now)
-  local wanted = {requests = requests, tokens = tokens}
-  for index, state in ipairs(states) do
-    local level = limited[index]
-    state.level = level
-    for _, measure in ipairs({'requests', 'tokens'}) do
-      local limit, amount = level[measure], wanted[measure]
-      if limit and amount > 0 and state[measure] + amount > limit then
-        refuse(string.upper(measure), level, limit, money.text(state[measure]),
-          window.retry_after(state, measure, limit, amount, now))
-      end
-    end
-  end
-  return states
 end
 
-local function period_left(entry, now)
-  return math.max(0, entry.period.end_unix * 1000 - now)
-end
-
--- Soft caps of all accounts come before any hard cap. Running work passes a soft cap.
-local function check_caps(keys, accounts, increase, running, now)
-  local amounts = account.read(keys, levels.slots(accounts))
-  for index, entry in ipairs(accounts) do
-    entry.exists = amounts[index].exists
-    entry.used = tonumber(amounts[index].settled) + tonumber(amounts[index].held)
-    if entry.period.soft and not running and entry.used >= entry.period.soft then
-      refuse('SOFTCAP', entry.level, entry.period.soft, money.text(entry.used),
-        period_left(entry, now), entry.period.name)
+local function check_calls(request, seen)
+  for index, level in ipairs(seen.counting) do
+    if seen.calls[index] >= level.calls then
+      object(request, seen, level,
+        refusal_of('CONCURRENCY', level, level.calls, seen.calls[index]))
     end
   end
-  for _, entry in ipairs(accounts) do
+end
+
+local function refusal_by_cap(seen, reason, index, cap)
+  local entry = seen.accounts[index]
+  return refusal_of(reason, entry.level, cap, seen.used[index],
+    math.max(0, entry.period.end_unix * 1000 - seen.now), entry.period.name)
+end
+
+-- Soft caps of all accounts come before any hard cap. Running work passes them.
+local function check_soft_caps(request, seen)
+  for index = 1, #seen.accounts do
+    local entry = seen.accounts[index]
+    local soft = entry.period.soft
+    if soft and seen.used[index] >= soft then
+      object(request, seen, entry.level, refusal_by_cap(seen, 'SOFTCAP', index, soft))
+    end
+  end
+end
+
+-- The room under all hard caps, and the account that has the least, with its cap. A level without a
+-- cap, or in shadow, still holds no more than the largest amount, so that sums stay exact; without
+-- accounts there is as much as anybody can ask for.
+local function room(seen, least)
+  local smallest, narrowest, narrowest_cap = MAX_INTEGER, nil, nil
+  for index = 1, #seen.accounts do
+    local entry = seen.accounts[index]
     local cap = entry.period.hard or MAX_INTEGER
-    if entry.used + increase > cap then
-      refuse('HARDCAP', entry.level, cap, money.text(entry.used),
-        period_left(entry, now), entry.period.name)
+    if entry.level.shadow then
+      if seen.used[index] + least > cap then
+        table.insert(seen.shadowed, refusal_by_cap(seen, 'HARDCAP', index, cap))
+      end
+      cap = MAX_INTEGER
+    end
+    local left = cap - seen.used[index]
+    if left < smallest then
+      smallest, narrowest, narrowest_cap = left, index, cap
     end
   end
+  return smallest, narrowest, narrowest_cap
+end
+
+-- How much more to hold: `wanted`, or what there is, from `least` on. Refused by the level that has
+-- the least room.
+local function increase_within_caps(request, seen, wanted, least)
+  local left, narrowest, cap = room(seen, least)
+  if left < least then
+    refuse(request, seen, refusal_by_cap(seen, 'HARDCAP', narrowest, cap))
+  end
+  return math.min(wanted, left)
 end
 
 -- Levels whose token windows settle() corrects.
-local function token_levels(request)
-  local refs = {}
-  for _, level in ipairs(request.levels) do
-    if level.tokens then
-      table.insert(refs, level.ref)
-    end
-  end
-  return refs
+local function token_level(level)
+  return level.tokens and level.ref
 end
 
-local function place(keys, request, record, accounts, increase, now)
-  for _, entry in ipairs(accounts) do
-    if not entry.exists then
-      account.open(keys, entry.slot, entry.period.end_unix)
-    end
-    account.hold(keys, entry.slot, increase)
-  end
-  if record.amount > 0 then
-    hold.list(keys, request.id, record.deadline)
-  end
-  -- A hold of nothing is a mere memory of its id: nobody sweeps it.
-  local ttl = record.amount > 0 and hold.record_ttl(record.deadline, now)
-    or record.deadline - now + FINAL_TTL_MS
-  hold.write(keys, record, ttl)
+local function counting_level(level)
+  return level.calls and level.ref
 end
 
-local function admitted(placing, record, windows)
-  local reply = {'ADMITTED', placing, money.text(record.amount), money.text(record.deadline)}
-  for _, state in ipairs(windows) do
-    table.insert(reply, state.level.kind)
-    table.insert(reply, state.level.id)
-    table.insert(reply, money.text(state.requests))
-    table.insert(reply, money.text(state.tokens))
+-- Writes all that has changed. `opens`: the hold was not among the open ones before.
+local function place(keys, request, seen, record, increase, opens, writes, due)
+  local at = #writes
+  for index = 1, #seen.accounts do
+    local entry = seen.accounts[index]
+    writes[at + 1], writes[at + 2] = entry.held, money.text((seen.held[index] or 0) + increase)
+    at = at + 2
+    if not seen.held[index] then
+      local due_at, member = account.due(entry.slot, entry.period.end_unix)
+      table.insert(due, due_at)
+      table.insert(due, member)
+    end
+  end
+  if hold.listed(record) then
+    hold.list(keys, request.id, record.deadline, opens and seen.open_holds, writes)
+  end
+  root.write(keys, writes)
+  root.forget_later(keys, due)
+  hold.write(keys, record, hold.open_ttl(record, seen.now))
+end
+
+local function admitted(request, seen, placing, record)
+  local reply = {
+    'ADMITTED', placing, money.text(record.amount), money.text(record.deadline), #seen.windows,
+  }
+  sight.add_windows(reply, request, seen.windows, seen.now)
+  for _, refusal in ipairs(seen.shadowed) do
+    for _, part in ipairs(refusal) do
+      table.insert(reply, part)
+    end
   end
   return reply
 end
 
-local function admit_new(keys, request, now)
-  local windows = check_windows(keys, request, 1, request.tokens, now)
-  local accounts = levels.current_accounts(request.levels, now)
-  check_caps(keys, accounts, request.amount, request.continues, now)
+local function admit_new(keys, request, seen)
+  check_windows(request, seen, 1, request.tokens)
+  check_calls(request, seen)
+  if not request.continues then
+    check_soft_caps(request, seen)
+  end
+  local now, writes, due = seen.now, {}, {}
+  local amount = increase_within_caps(request, seen, request.amount, request.least)
   local record = {
     state = 'held',
-    amount = request.amount,
+    amount = amount,
     deadline = now + request.ttl * 1000,
     tokens = request.tokens,
     admitted = now,
     window = request.window,
-    slots = levels.slots(accounts),
-    levels = token_levels(request),
+    slots = levels.slots(seen.accounts),
+    counted = levels.each(request.levels, counting_level),
+    levels = levels.each(request.levels, token_level),
   }
-  window.add(keys, windows, 1, request.tokens, now)
-  place(keys, request, record, accounts, request.amount, now)
-  return admitted('new', record, windows)
+  window.add(seen.windows, 1, request.tokens, now, writes, due)
+  for index, level in ipairs(seen.counting) do
+    table.insert(writes, level.open)
+    table.insert(writes, money.text(seen.calls[index] + 1))
+  end
+  place(keys, request, seen, record, amount, true, writes, due)
+  return admitted(request, seen, 'new', record)
 end
 
-local function enlarge(keys, request, record, now)
-  local increase = request.amount - record.amount
+-- Where what stands is enough, no lack of room refuses: it stays as it is.
+local function enlarge(keys, request, seen, record)
+  local now, writes, due = seen.now, {}, {}
   local tokens = math.max(0, request.tokens - (record.tokens or request.tokens))
-  local windows = check_windows(keys, request, 0, tokens, now)
-  local accounts = levels.accounts_of(request.levels, record, now)
-  check_caps(keys, accounts, increase, true, now)
-  if tokens > 0 then
-    window.add(keys, windows, 0, tokens, now)
+  check_windows(request, seen, 0, tokens)
+  local least = request.least > record.amount and request.least - record.amount or -math.huge
+  local increase = increase_within_caps(request, seen, request.amount - record.amount, least)
+  if increase <= 0 then
+    return admitted(request, seen, 'same', record)
   end
-  record.amount = request.amount
+  local opens = not hold.listed(record)
+  if tokens > 0 then
+    window.add(seen.windows, 0, tokens, now, writes, due)
+  end
+  record.amount = record.amount + increase
   record.tokens = record.tokens and record.tokens + tokens
   record.deadline = math.max(record.deadline, now + request.ttl * 1000)
-  place(keys, request, record, accounts, increase, now)
-  return admitted('enlarged', record, windows)
+  place(keys, request, seen, record, increase, opens, writes, due)
+  return admitted(request, seen, 'enlarged', record)
 end
 
 local function admit(list, args)
   local keys = named_keys(list)
   local request = read_request(args)
   local now = clock.ms()
-  root.open(keys, request.epoch, now)
-  root.accept_version(keys, request.org, request.version)
-  check_suspended(request)
+  epoch.require(request.epoch)
   local record = hold.read(keys)
+  local larger = record and record.state == 'held' and request.amount > record.amount
+  local accounts = larger and levels.accounts_of(request.levels, record, now)
+    or record and {} or levels.current_accounts(request.levels, now)
+  local seen = sight.look(keys, request, accounts, now)
+  root.accept_version(keys, request.org, seen.version, request.version)
+  check_suspended(request, seen)
   local reply
   if not record then
-    reply = admit_new(keys, request, now)
-  elseif record.state ~= 'held' then
-    refuse('SETTLED', {kind = 'hold', id = request.id}, 0, money.text(record.amount), nil)
-  elseif request.amount > record.amount then
-    reply = enlarge(keys, request, record, now)
+    reply = admit_new(keys, request, seen)
+  elseif larger then
+    reply = enlarge(keys, request, seen, record)
+  elseif record.state == 'held' then
+    return admitted(request, seen, 'same', record)
   else
-    return admitted('same', record, check_windows(keys, request, 0, 0, now))
+    local settled = {kind = 'hold', id = request.id}
+    refuse(request, seen, refusal_of('SETTLED', settled, 0, record.amount))
   end
-  window.prune(keys, now)
-  account.prune(keys, now)
   root.touch(keys, now)
   return reply
 end

@@ -32,7 +32,7 @@ end
 -- A whole number from 0 to 9e15 in plain digits: no sign, fraction, exponent, nan or inf.
 function arguments.integer(reader, what)
   local value = arguments.text(reader, what)
-  local number = #value <= 16 and string.match(value, '^%d+$') and tonumber(value)
+  local number = #value <= 16 and not string.find(value, '%D') and tonumber(value)
   if not number or number > MAX_INTEGER then
     arguments.reject(what .. ' must be a whole number from 0 to 9000000000000000, not "'
       .. string.sub(value, 1, 40) .. '"')
@@ -47,6 +47,15 @@ function arguments.optional_integer(reader, what)
     return nil
   end
   return arguments.integer(reader, what)
+end
+
+-- The length of the sliding windows, in milliseconds.
+function arguments.window(reader)
+  local window_ms = arguments.integer(reader, 'window')
+  if window_ms < BUCKETS or window_ms % BUCKETS ~= 0 then
+    arguments.reject('window must be a multiple of ' .. BUCKETS .. ' ms')
+  end
+  return window_ms
 end
 
 function arguments.flag(reader, what)

@@ -5,8 +5,9 @@
 local open_epoch = nil
 -- The highest one begun since the start: an epoch that was lost is never begun again.
 local highest_epoch = 0
--- By a root's money key: until when (ms) it must exist, having been seen in the open epoch.
-local must_exist_until = {}
+-- By a root's money key, since it was first seen in the open epoch: until when (ms) it must exist,
+-- and how many calls it has had.
+local seen_roots = {}
 
 local epoch = {}
 
@@ -24,7 +25,7 @@ end
 -- server can be trusted any more.
 function epoch.lose()
   open_epoch = nil
-  must_exist_until = {}
+  seen_roots = {}
   arguments.answer(epoch.reply())
 end
 
@@ -37,11 +38,14 @@ function epoch.begin(_, args)
   if wanted < 1 then
     arguments.reject('epoch must be 1 or more')
   end
+  if money.text(MAX_INTEGER) ~= '9000000000000000' then
+    arguments.reject('epoch must not be begun on a server that cannot print amounts')
+  end
   if wanted <= highest_epoch then
     return epoch.reply()
   end
   open_epoch = wanted
   highest_epoch = wanted
-  must_exist_until = {}
+  seen_roots = {}
   return {'BEGUN'}
 end

@@ -61,27 +61,70 @@ local function read_versions(reader)
   return list
 end
 
-local function put_hold(keys, entry, now)
-  local held = entry.estimated and 0 or entry.amount
-  local slots = {}
-  for _, slot in ipairs(entry.slots) do
-    account.open(keys, slot.slot, slot.end_unix)
-    account.hold(keys, slot.slot, held)
-    table.insert(slots, slot.slot)
+-- Adds what is summed up to here to the field: a sum of doubles is exact up to MAX_INTEGER alone.
+local function sum_up(keys, sums, field, amount)
+  local before = sums[field] or 0
+  if before + amount > MAX_INTEGER then
+    money.add(keys.money, field, before)
+    before = 0
   end
+  sums[field] = before + amount
+end
+
+local function sum_up_account(keys, sums, entry, held, settled)
+  sum_up(keys, sums, 'held:' .. entry.slot, held)
+  if settled > 0 then
+    sum_up(keys, sums, 'settled:' .. entry.slot, settled)
+  end
+  sums.ends[entry.slot] = entry.end_unix
+end
+
+-- The levels of the slots, each once: an open hold counts at all of them.
+local function levels_of(slots)
+  local refs, seen = {}, {}
+  for _, entry in ipairs(slots) do
+    local kind, _, id = account.parts(entry.slot)
+    local ref = kind .. ':' .. id
+    if not seen[ref] then
+      seen[ref] = true
+      table.insert(refs, ref)
+    end
+  end
+  return refs
+end
+
+local function put_hold(keys, sums, entry, now)
   local record = {
     state = entry.estimated and 'estimated' or 'held',
     amount = entry.amount,
     deadline = entry.deadline,
     admitted = now,
     window = BUCKETS,
-    slots = slots,
+    slots = levels.slots(entry.slots),
+    counted = entry.estimated and {} or levels_of(entry.slots),
     levels = {},
   }
-  local own = {hold = entry.key}
-  hold.write(own, record, entry.estimated and ESTIMATE_TTL_MS or hold.record_ttl(entry.deadline, now))
-  if held > 0 then
-    hold.list(keys, entry.id, entry.deadline)
+  for _, slot in ipairs(entry.slots) do
+    sum_up_account(keys, sums, slot, entry.estimated and 0 or entry.amount, 0)
+  end
+  for _, ref in ipairs(record.counted) do
+    sum_up(keys, sums, 'open:' .. ref, 1)
+  end
+  hold.write({hold = entry.key}, record,
+    entry.estimated and ESTIMATE_TTL_MS or hold.open_ttl(record, now))
+  if not entry.estimated and hold.listed(record) then
+    sum_up(keys, sums, 'open_holds', 1)
+    redis.call('ZADD', keys.deadlines, money.text(entry.deadline), entry.id)
+  end
+end
+
+local function write_sums(keys, sums)
+  for slot, end_unix in pairs(sums.ends) do
+    root.forget_later(keys, {account.due(slot, end_unix)})
+  end
+  sums.ends = nil
+  for field, amount in pairs(sums) do
+    money.add(keys.money, field, amount)
   end
 end
 
@@ -98,21 +141,23 @@ local function install(list, args)
   if redis.call('HEXISTS', keys.money, 'installed') == 1 then
     return {'ALREADY'}
   end
-  if (must_exist_until[keys.money] or 0) > now then
+  local seen = seen_roots[keys.money]
+  if seen and seen.must_exist_until > now then
     epoch.lose()
   end
-  redis.call('DEL', keys.money, keys.deadlines, keys.periods, keys.windows, keys.idle)
-  redis.call('HSET', keys.money, 'installed', money.text(now), 'open_holds', '0')
+  redis.call('DEL', keys.money, keys.deadlines, keys.due)
+  local sums = {ends = {}, open_holds = 0}
   for _, entry in ipairs(settled) do
-    account.open(keys, entry.slot, entry.end_unix)
-    account.settle(keys, entry.slot, entry.amount)
+    sum_up_account(keys, sums, entry, 0, entry.amount)
   end
   for _, entry in ipairs(holds) do
-    put_hold(keys, entry, now)
+    put_hold(keys, sums, entry, now)
   end
+  write_sums(keys, sums)
   for _, entry in ipairs(versions) do
     redis.call('HSET', keys.money, 'version:' .. entry.org, money.text(entry.version))
   end
+  redis.call('HSET', keys.money, 'installed', money.text(now))
   root.touch(keys, now)
   return {'INSTALLED'}
 end

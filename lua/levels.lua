@@ -1,9 +1,24 @@
 -- The levels of a request, root first. Nothing here or in admit depends on what kinds there are.
+--
+-- A level is one argument: its fields, each ended by a newline. What was read from such an argument
+-- is kept by its text, since the same levels come by the thousand: a level that is known costs one
+-- look into a table, where reading its periods anew costs more than all the rest of an admission.
 
 local levels = {}
 
 local MAX_LEVELS = 16
 local MAX_PERIODS = 16
+-- What a level is called in an error.
+local NAMES = {}
+for index = 1, MAX_LEVELS do
+  NAMES[index] = 'levels[' .. (index - 1) .. ']'
+end
+-- Levels of one generation; there are two, so that a full one takes nothing that is in use. Many
+-- more would cost the garbage collector what they spare.
+local KEPT = 1000
+
+-- By text: the level, or false where it was met once: most runs make one call and never return.
+local young, old, young_count = {}, {}, 0
 
 local function read_period(reader, what)
   local period = {
@@ -20,17 +35,23 @@ local function read_period(reader, what)
   return period
 end
 
-local function read_level(reader, what)
+local function read_level(text, what)
+  local reader = arguments.reader({})
+  for field in string.gmatch(text, '([^\n]*)\n') do
+    table.insert(reader.list, field)
+  end
   local level = {
-    what = what,
     kind = arguments.word(reader, what .. '.kind'),
     id = arguments.name(reader, what .. '.id'),
     suspended = arguments.flag(reader, what .. '.suspended'),
+    shadow = arguments.flag(reader, what .. '.shadow'),
     requests = arguments.optional_integer(reader, what .. '.requests'),
     tokens = arguments.optional_integer(reader, what .. '.tokens'),
+    calls = arguments.optional_integer(reader, what .. '.calls'),
     periods = {},
   }
   level.ref = level.kind .. ':' .. level.id
+  level.open = 'open:' .. level.ref
   local count = arguments.integer(reader, what .. '.periods')
   if count > MAX_PERIODS then
     arguments.reject(what .. ' has more than ' .. MAX_PERIODS .. ' periods')
@@ -38,67 +59,155 @@ local function read_level(reader, what)
   for index = 1, count do
     table.insert(level.periods, read_period(reader, what .. '.periods[' .. (index - 1) .. ']'))
   end
+  arguments.finish(reader)
   return level
 end
 
+local function known_level(text, what)
+  local level = young[text]
+  if level then
+    return level
+  end
+  local met = level == false or old[text] ~= nil
+  level = old[text] or read_level(text, what)
+  if young[text] == nil then
+    if young_count >= KEPT then
+      young, old, young_count = {}, young, 0
+    end
+    young_count = young_count + 1
+  end
+  young[text] = met and level
+  return level
+end
+
+-- All arguments that are left.
 function levels.read(reader)
-  local count = arguments.integer(reader, 'levels')
+  local count = #reader.list - reader.at
   if count < 1 or count > MAX_LEVELS then
     arguments.reject('there must be 1 to ' .. MAX_LEVELS .. ' levels')
   end
-  local list, seen = {}, {}
+  local list = {}
   for index = 1, count do
-    local level = read_level(reader, 'levels[' .. (index - 1) .. ']')
-    if seen[level.ref] then
-      arguments.reject(level.what .. ' is there twice: it would count twice')
+    local level = known_level(reader.list[reader.at + index], NAMES[index])
+    for before = 1, index - 1 do
+      if list[before].ref == level.ref then
+        arguments.reject(NAMES[index] .. ' is there twice: it would count twice')
+      end
     end
-    seen[level.ref] = true
-    table.insert(list, level)
+    list[index] = level
   end
+  reader.at = reader.at + count
   return list
+end
+
+-- The periods that cover the server's time, one of each name; a name that is not covered ends the
+-- call: a plane with a wrong clock must not spend on no account at all.
+local function choose_periods(level, what, now)
+  local chosen, names, covered = {}, {}, {}
+  for _, period in ipairs(level.periods) do
+    if covered[period.name] == nil then
+      table.insert(names, period.name)
+      covered[period.name] = false
+    end
+    if period.start_unix * 1000 <= now and now < period.end_unix * 1000 then
+      if covered[period.name] then
+        arguments.reject(what .. ': two periods "' .. period.name .. '" cover the same time')
+      end
+      covered[period.name] = true
+      table.insert(chosen, period)
+    end
+  end
+  for _, name in ipairs(names) do
+    if not covered[name] then
+      arguments.reject(what .. ': no period "' .. name .. '" covers the server\'s time, '
+        .. money.text(math.floor(now / 1000)))
+    end
+  end
+  return chosen
+end
+
+-- The level's accounts at this time, kept until one of their periods ends or the clock is set back.
+local function accounts_now(level, what, now)
+  if level.accounts and level.since <= now and now < level.till then
+    return level.accounts
+  end
+  local accounts, since, till = {}, 0, math.huge
+  for index, period in ipairs(choose_periods(level, what, now)) do
+    accounts[index] = account.of(level, period)
+    since = math.max(since, period.start_unix * 1000)
+    till = math.min(till, period.end_unix * 1000)
+  end
+  level.accounts, level.since, level.till = accounts, since, till
+  return accounts
 end
 
 -- The accounts that a new hold goes on.
 function levels.current_accounts(list, now)
-  local accounts = {}
-  for _, level in ipairs(list) do
-    for _, period in ipairs(account.current(level, now)) do
-      local slot = account.slot(level.kind, level.id, period.name, period.id)
-      table.insert(accounts, {level = level, period = period, slot = slot})
+  local all, count = {}, 0
+  for index = 1, #list do
+    local accounts = accounts_now(list[index], NAMES[index], now)
+    for at = 1, #accounts do
+      all[count + at] = accounts[at]
+    end
+    count = count + #accounts
+  end
+  return all
+end
+
+local function same_slots(accounts, slots)
+  if #accounts ~= #slots then
+    return false
+  end
+  for index, entry in ipairs(accounts) do
+    if entry.slot ~= slots[index] then
+      return false
     end
   end
-  return accounts
+  return true
 end
 
 -- The accounts of an existing hold, with the caps that the request gives for them. Where its period
 -- is over and no longer among the request's, the caps of the current period of that name hold.
 function levels.accounts_of(list, record, now)
+  local current = levels.current_accounts(list, now)
+  if same_slots(current, record.slots) then
+    return current
+  end
   local by_slot, by_name = {}, {}
   for _, level in ipairs(list) do
     for _, period in ipairs(level.periods) do
-      local slot = account.slot(level.kind, level.id, period.name, period.id)
-      by_slot[slot] = {level = level, period = period, slot = slot}
-    end
-    for _, period in ipairs(account.current(level, now)) do
-      by_name[level.kind .. ':' .. period.name .. ':' .. level.id] = {level = level, period = period}
+      by_slot[account.slot(level.kind, level.id, period.name, period.id)] = {level, period}
     end
   end
+  for _, entry in ipairs(current) do
+    by_name[entry.level.kind .. ':' .. entry.period.name .. ':' .. entry.level.id] =
+      {entry.level, entry.period}
+  end
   local accounts = {}
-  for _, slot in ipairs(record.slots) do
-    local kind, name, _, id = string.match(slot, '^([^:]*):([^:]*):([^:]*):(.*)$')
+  for index, slot in ipairs(record.slots) do
+    local kind, name, id = account.parts(slot)
     local found = by_slot[slot] or by_name[kind .. ':' .. name .. ':' .. id]
     if not found then
       arguments.reject('levels: the hold stands on "' .. slot .. '", which the request does not name')
     end
-    table.insert(accounts, {level = found.level, period = found.period, slot = slot})
+    accounts[index] = account.of(found[1], found[2], slot)
   end
   return accounts
 end
 
 function levels.slots(accounts)
   local slots = {}
-  for _, entry in ipairs(accounts) do
-    table.insert(slots, entry.slot)
+  for index, entry in ipairs(accounts) do
+    slots[index] = entry.slot
   end
   return slots
+end
+
+-- One entry for each level for which `value` gives something, in their order.
+function levels.each(list, value)
+  local found = {}
+  for _, level in ipairs(list) do
+    table.insert(found, value(level) or nil)
+  end
+  return found
 end

@@ -23,7 +23,9 @@ local ESTIMATE_TTL_MS = 2 * 86400 * 1000
 -- How long a hold id that is over still answers a late repeat of its own admission.
 local FINAL_TTL_MS = 600 * 1000
 -- How long an account is kept after its period has ended.
-local PERIOD_GRACE_SECONDS = 3 * 86400
+local PERIOD_GRACE_MS = 3 * 86400 * 1000
+-- Parts of a sliding window (window.lua).
+local BUCKETS = 30
 
 local clock = {}
 

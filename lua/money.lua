@@ -2,10 +2,10 @@
 
 local money = {}
 
--- Never tostring() or cjson, which turn 123456789012345 into 1.2345678901234e+14. Adding 0 turns
--- -0, which HINCRBY refuses, into 0.
+-- Never tostring(), `..` or cjson, which turn 123456789012345 into 1.2345678901234e+14. '%d' goes
+-- through a C long: exact where that has 64 bits (epoch.begin asks), in half the time of '%.0f'.
 function money.text(amount)
-  return string.format('%.0f', amount + 0)
+  return string.format('%d', amount)
 end
 
 function money.add(key, field, amount)

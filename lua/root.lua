@@ -1,14 +1,18 @@
 -- A root is one tree of tenants. Its `money` hash holds the installed marker, the known snapshot
--- versions and all accounts, so that no eviction can take an account and leave the marker.
+-- versions, all accounts, windows and counts, so that no eviction can take an account and leave the
+-- marker, and so that a call reads all that it needs in one command, and writes it in another.
 
 local root = {}
 
 -- The keys of one root in one epoch, in the order in which keys.py declares them: these, then that
 -- of the hold (install: of each hold).
-local KINDS = {'money', 'deadlines', 'periods', 'windows', 'idle'}
+local KINDS = {'money', 'deadlines', 'due'}
 local FIXED_KEYS = #KINDS
 local FIRST_KEY = '^(tp:{[a-z0-9-]+}:)money(:%d+)$'
 local HOLD_KEY = '^(tp:{[a-z0-9-]+}:)hold:[%w_-]+(:%d+)$'
+local PRUNING_EVERY = 8
+-- Of what one call makes due, each eighth call clears more than eight do, at a bounded cost.
+local PRUNED_AT_ONCE = 128
 
 -- Ends the call where the keys are not of one root: one tree's money would count for another's.
 -- Redis Cluster refuses that only where the two happen to lie in different slots.
@@ -30,12 +34,18 @@ local function named_keys(list)
   return keys
 end
 
--- Ends the call unless the epoch is the open one and the root is installed and whole.
-function root.open(keys, wanted_epoch, now)
-  epoch.require(wanted_epoch)
-  local found = redis.call('HMGET', keys.money, 'installed', 'open_holds')
+-- The fields that every call reads, and to which it adds its own.
+function root.fields()
+  return {'installed', 'open_holds'}
+end
+
+-- The values of the fields of `money`, in their order; the epoch is the open one. Ends the call
+-- unless the root is installed and whole.
+function root.read(keys, fields, now)
+  local found = redis.call('HMGET', keys.money, unpack(fields))
   if not found[1] then
-    if (must_exist_until[keys.money] or 0) > now then
+    local seen = seen_roots[keys.money]
+    if seen and seen.must_exist_until > now then
       epoch.lose()
     end
     arguments.answer({'NOTINSTALLED'})
@@ -43,31 +53,96 @@ function root.open(keys, wanted_epoch, now)
   if tonumber(found[2]) ~= redis.call('ZCARD', keys.deadlines) then
     epoch.lose()
   end
+  return found
 end
 
--- Ends the call where a newer snapshot of the org was used before; else remembers this one, even if
--- the call is refused later: a suspension or a lower cap that was seen once must bind everyone.
-function root.accept_version(keys, org, version)
-  local field = 'version:' .. org
-  local known = tonumber(redis.call('HGET', keys.money, field) or '0')
+-- Ends the call where a newer snapshot of the org was used before than `version`; else remembers
+-- this one, even if the call is refused later: a suspension or a lower cap that was seen once must
+-- bind everyone. `known` is what was read, or false.
+function root.accept_version(keys, org, known, version)
+  known = tonumber(known or '0')
   if version < known then
     arguments.answer({'STALE', money.text(known)})
   end
   if version > known then
-    redis.call('HSET', keys.money, field, money.text(version))
+    redis.call('HSET', keys.money, 'version:' .. org, money.text(version))
   end
 end
 
--- Renews the root's life. PTTL is a read and is not replicated; PEXPIRE runs about once an hour.
+-- `writes` is fields and values, one after the other.
+function root.write(keys, writes)
+  if #writes > 0 then
+    redis.call('HSET', keys.money, unpack(writes))
+  end
+end
+
+-- When what to forget: `list` is times (ms) and members, one after the other, of which a member is
+-- "window:…", a field of `money`, or "account:<slot>".
+function root.forget_later(keys, list)
+  if #list > 0 then
+    redis.call('ZADD', keys.due, unpack(list))
+    root.let_expire(keys.due)
+  end
+end
+
+-- A key that was just made lives as long as the root at least.
+function root.let_expire(key)
+  if redis.call('PTTL', key) == -1 then
+    redis.call('PEXPIRE', key, money.text(ROOT_TTL_MS))
+  end
+end
+
+-- Renews the root's life, about once an hour: each renewal is replicated.
+local function renew(keys, now)
+  local left = redis.call('PTTL', keys.money)
+  if left < ROOT_TTL_MS - TTL_SLACK_MS then
+    for _, kind in ipairs(KINDS) do
+      redis.call('PEXPIRE', keys[kind], money.text(ROOT_TTL_MS))
+    end
+    left = ROOT_TTL_MS
+  end
+  return now + left
+end
+
+-- Keeps the root alive, and at its first call and each eighth after it, clears what is over.
 function root.touch(keys, now)
-  for _, key in ipairs({keys.money, keys.deadlines, keys.periods, keys.windows, keys.idle}) do
-    local left = redis.call('PTTL', key)
-    if left ~= -2 and left < ROOT_TTL_MS - TTL_SLACK_MS then
-      redis.call('PEXPIRE', key, money.text(ROOT_TTL_MS))
-      left = ROOT_TTL_MS
+  local seen = seen_roots[keys.money]
+  if not seen then
+    seen = {must_exist_until = 0, calls = 0}
+    seen_roots[keys.money] = seen
+  end
+  if seen.must_exist_until - now < ROOT_TTL_MS - TTL_SLACK_MS then
+    seen.must_exist_until = renew(keys, now)
+  end
+  if seen.calls % PRUNING_EVERY == 0 then
+    root.prune(keys, now)
+  end
+  seen.calls = seen.calls + 1
+end
+
+-- Forgets windows that are empty, and accounts whose period has been over for days, unless a hold
+-- is still open on them: those are looked at again after the grace.
+function root.prune(keys, now)
+  local over = redis.call('ZRANGE', keys.due, '-inf', money.text(now), 'BYSCORE',
+    'LIMIT', '0', PRUNED_AT_ONCE)
+  local fields, again = {}, {}
+  for _, member in ipairs(over) do
+    local slot = string.match(member, '^account:(.*)$')
+    if not slot then
+      table.insert(fields, member)
+    elseif redis.call('HGET', keys.money, 'held:' .. slot) == '0' then
+      table.insert(fields, 'held:' .. slot)
+      table.insert(fields, 'settled:' .. slot)
+    else
+      table.insert(again, money.text(now + PERIOD_GRACE_MS))
+      table.insert(again, member)
     end
-    if key == keys.money then
-      must_exist_until[key] = now + left
+  end
+  if #over > 0 then
+    redis.call('ZREM', keys.due, unpack(over))
+    if #fields > 0 then
+      redis.call('HDEL', keys.money, unpack(fields))
     end
+    root.forget_later(keys, again)
   end
 end

@@ -11,138 +11,137 @@
 -- limiting capable of scaling to millions of domains", 2017) is smaller, but admits up to half the
 -- limit too much where the requests of the previous minute came at its end.
 --
--- A level's buckets stand in one field of the root's `windows` hash, as "bucket:requests:tokens;…",
--- at most 31 of them. `idle` lists the fields by the time at which they are empty.
+-- A level's window stands in one field of `money`: the sums of requests and tokens, then its buckets,
+-- the oldest first, at most 31. All have a fixed width in bytes, so that a call unpacks the oldest
+-- and the newest alone, however many there are between.
 
 local window = {}
 
-local BUCKETS = 30
-local PRUNED_PER_CALL = 4
+local SUMS = '>I8I8'
+local SUMS_BYTES = 16
+local BUCKET = '>I6I8I8'  -- number, requests, tokens
+local BUCKET_BYTES = 22
 
-local function parse(stored, field, window_ms, now)
+-- The field of a level's window, kept with the level.
+function window.field_of(level, window_ms)
+  if level.window_ms ~= window_ms then
+    level.window_ms = window_ms
+    level.window_field = 'window:' .. money.text(window_ms) .. ':' .. level.ref
+  end
+  return level.window_field
+end
+
+-- What is counted at `now`, of what was stored in the field (false: nothing). `from` is where the
+-- first bucket that still counts begins.
+function window.parse(stored, field, window_ms, now)
   local state = {
     field = field,
     width = window_ms / BUCKETS,
     length = window_ms,
-    buckets = {},
+    stored = stored or struct.pack(SUMS, 0, 0),
+    from = SUMS_BYTES + 1,
     requests = 0,
     tokens = 0,
-    empty_at = nil,  -- as `idle` has it
   }
-  for bucket, requests, tokens in string.gmatch(stored or '', '(%d+):(%d+):(%d+)') do
-    local entry = {at = tonumber(bucket), requests = tonumber(requests), tokens = tonumber(tokens)}
-    if (entry.at + 1) * state.width > now - window_ms then
-      table.insert(state.buckets, entry)
-      state.requests = state.requests + entry.requests
-      state.tokens = state.tokens + entry.tokens
-      state.empty_at = (entry.at + 1) * state.width + window_ms
+  state.requests, state.tokens = struct.unpack(SUMS, state.stored)
+  while state.from < #state.stored do
+    local number, requests, tokens = struct.unpack(BUCKET, state.stored, state.from)
+    if (number + 1) * state.width > now - window_ms then
+      break
     end
+    state.requests = state.requests - requests
+    state.tokens = state.tokens - tokens
+    state.from = state.from + BUCKET_BYTES
   end
   return state
 end
 
--- The windows of the levels ("kind:id"), in their order.
-function window.read(keys, refs, window_ms, now)
-  local fields, states = {}, {}
-  for _, ref in ipairs(refs) do
-    table.insert(fields, money.text(window_ms) .. ':' .. ref)
-  end
-  if #fields == 0 then
-    return states
-  end
-  local stored = redis.call('HMGET', keys.windows, unpack(fields))
-  for index, field in ipairs(fields) do
-    table.insert(states, parse(stored[index], field, window_ms, now))
-  end
-  return states
+local function left_until(state, number, now)
+  return (number + 1) * state.width + state.length - now
 end
 
--- Milliseconds until `amount` more fits under the limit; nil where it never will.
+-- Milliseconds until `amount` more of the measure fits under the limit; nil where it never will.
 function window.retry_after(state, measure, limit, amount, now)
   local left = state[measure]
-  for _, entry in ipairs(state.buckets) do
-    left = left - entry[measure]
+  for at = state.from, #state.stored, BUCKET_BYTES do
+    local number, requests, tokens = struct.unpack(BUCKET, state.stored, at)
+    left = left - (measure == 'requests' and requests or tokens)
     if left + amount <= limit then
-      return (entry.at + 1) * state.width + state.length - now
+      return left_until(state, number, now)
     end
   end
   return nil
 end
 
-local function bucket_at(state, time)
-  local wanted = math.floor(time / state.width)
-  for _, entry in ipairs(state.buckets) do
-    if entry.at == wanted then
-      return entry
+-- Milliseconds until the oldest request, and the oldest token, that is counted leaves; 0 for none.
+function window.resets(state, now)
+  local of_requests, of_tokens
+  for at = state.from, #state.stored, BUCKET_BYTES do
+    local number, requests, tokens = struct.unpack(BUCKET, state.stored, at)
+    of_requests = of_requests or requests > 0 and left_until(state, number, now)
+    of_tokens = of_tokens or tokens > 0 and left_until(state, number, now)
+    if of_requests and of_tokens then
+      break
     end
   end
-  return nil
+  return of_requests or 0, of_tokens or 0
 end
 
-local function text(state)
-  local parts = {}
-  for _, entry in ipairs(state.buckets) do
-    table.insert(parts, string.format('%.0f:%.0f:%.0f', entry.at, entry.requests, entry.tokens))
-  end
-  return table.concat(parts, ';')
+local function store(state, buckets)
+  state.stored = struct.pack(SUMS, state.requests, state.tokens) .. buckets
+  state.from = SUMS_BYTES + 1
 end
 
-local function write(keys, states)
-  local pairs_of_fields = {}
-  for _, state in ipairs(states) do
-    table.insert(pairs_of_fields, state.field)
-    table.insert(pairs_of_fields, text(state))
-  end
-  if #states > 0 then
-    redis.call('HSET', keys.windows, unpack(pairs_of_fields))
-  end
-end
-
+-- Counts requests and tokens now. Answers when (ms) the window is empty, where that has changed.
 local function count(state, requests, tokens, now)
-  local last = state.buckets[#state.buckets]
   local current = math.floor(now / state.width)
-  -- A server's clock that was set back must not put buckets out of order.
-  if not last or last.at < current then
-    last = {at = current, requests = 0, tokens = 0}
-    table.insert(state.buckets, last)
+  local last_at = #state.stored - BUCKET_BYTES + 1
+  local number, before_requests, before_tokens = -1, 0, 0
+  if last_at >= state.from then
+    number, before_requests, before_tokens = struct.unpack(BUCKET, state.stored, last_at)
   end
-  last.requests = last.requests + requests
-  last.tokens = last.tokens + tokens
   state.requests = state.requests + requests
   state.tokens = state.tokens + tokens
-  return (last.at + 1) * state.width + state.length
+  -- A server's clock that was set back must not put buckets out of order.
+  if number >= current then
+    store(state, string.sub(state.stored, state.from, last_at - 1)
+      .. struct.pack(BUCKET, number, before_requests + requests, before_tokens + tokens))
+    return nil
+  end
+  store(state, string.sub(state.stored, state.from) .. struct.pack(BUCKET, current, requests, tokens))
+  return (current + 1) * state.width + state.length
 end
 
-function window.add(keys, states, requests, tokens, now)
+-- Adds to `writes` and `due` what counting at all of them changes.
+function window.add(states, requests, tokens, now, writes, due)
   for _, state in ipairs(states) do
     local empty_at = count(state, requests, tokens, now)
-    if empty_at ~= state.empty_at then
-      redis.call('ZADD', keys.idle, money.text(empty_at), state.field)
+    table.insert(writes, state.field)
+    table.insert(writes, state.stored)
+    if empty_at then
+      table.insert(due, money.text(empty_at))
+      table.insert(due, state.field)
     end
   end
-  write(keys, states)
 end
 
 -- Adds the difference between real and estimated tokens where the estimate was counted, as long as
--- that bucket is in the window; afterwards neither counts.
-function window.correct(keys, refs, window_ms, admitted_at, difference, now)
-  local changed = {}
-  for _, state in ipairs(window.read(keys, refs, window_ms, now)) do
-    local entry = bucket_at(state, admitted_at)
-    if entry then
-      entry.tokens = math.max(0, entry.tokens + difference)
-      table.insert(changed, state)
+-- that bucket is in the window; afterwards neither counts. Answers whether anything changed.
+function window.correct(state, admitted_at, difference)
+  local wanted = math.floor(admitted_at / state.width)
+  for at = #state.stored - BUCKET_BYTES + 1, state.from, -BUCKET_BYTES do
+    local number, requests, tokens = struct.unpack(BUCKET, state.stored, at)
+    if number < wanted then
+      return false
+    end
+    if number == wanted then
+      local corrected = math.max(0, tokens + difference)
+      state.tokens = state.tokens + corrected - tokens
+      store(state, string.sub(state.stored, state.from, at - 1)
+        .. struct.pack(BUCKET, number, requests, corrected)
+        .. string.sub(state.stored, at + BUCKET_BYTES))
+      return true
     end
   end
-  write(keys, changed)
-end
-
--- Bounded work per call: each call makes at most one field a level, and four are cleared.
-function window.prune(keys, now)
-  local empty = redis.call(
-    'ZRANGE', keys.idle, '-inf', money.text(now), 'BYSCORE', 'LIMIT', '0', PRUNED_PER_CALL)
-  for _, field in ipairs(empty) do
-    redis.call('HDEL', keys.windows, field)
-    redis.call('ZREM', keys.idle, field)
-  end
+  return false
 end

@@ -28,13 +28,15 @@ _PLACES: Final = (
     "tenantplane.dataplane.tools",
     "tenantplane.dataplane.sources",
     "tenantplane.dataplane.ledger",
+    "tenantplane.dataplane.gate.kept_answers",
     "tenantplane.dataplane.api",
+    "tenantplane.dataplane.gate.allowed",
 )
 # A condition that decides whose something is, or whether it is on a list.
 _DEFENCE: Final = re.compile(
     r"\borg_id\b.* (==|!=|not in|in) |(==|!=) .*\borg_id\b|not org_id\b|SEPARATOR|\bnot part\b"
     r"|_metadata_keys|_READERS|_ENCODINGS|\breader\b|\ballowed\.[A-Z]"
-    r"|\bschemaname\b|\bcatalogname\b|\brelname\b|\bpg_|\bin_scope\b|\bscopes\b|data_sources"
+    r"|\bschemaname\b|\bcatalogname\b|\brelname\b|\bpg_|\bin_scope\b|\bis_allowed\b|_in_force|\bscopes\b|data_sources"
     r"|snapshot\.(tools|models)|\bgranted\b|is_org_id|starts_?with\(prefix"
 )
 # Of the calls that say what a ciphertext is bound to, all but the purpose, which comes first: that

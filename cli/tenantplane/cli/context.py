@@ -6,8 +6,10 @@ names, else ~/.config/tenantplane/context.json: {"control_plane_url": …, "plat
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
@@ -36,6 +38,16 @@ class Context(BaseModel):
         path.touch(mode=0o600)
         path.chmod(0o600)
         path.write_text(json.dumps(fields))
+
+
+def with_registry(work: Callable[[RegistryClient], Awaitable[None]]) -> None:
+    """Runs a command's work at the control plane of the context."""
+
+    async def run() -> None:
+        async with load().registry() as registry:
+            await work(registry)
+
+    asyncio.run(run())
 
 
 def default_path() -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,8 @@ from typing import Annotated
 import typer
 
 from tenantplane.cli import apply as applying
-from tenantplane.cli import context, doctor, keys
+from tenantplane.cli import doctor, entitlements, keys, ledger, limits, prompts
+from tenantplane.cli.context import with_registry
 from tenantplane.cli.local import demo as local_demo
 from tenantplane.cli.local import dev as local_dev
 from tenantplane.cli.output import console, fail
@@ -33,6 +33,10 @@ doctor_app = typer.Typer(help="Checks of what is installed.", no_args_is_help=Tr
 app.add_typer(keys_app, name="keys")
 app.add_typer(planes_app, name="planes")
 app.add_typer(doctor_app, name="doctor")
+app.add_typer(entitlements.app, name="entitlements")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(limits.app, name="limits")
+app.add_typer(prompts.app, name="prompts")
 
 
 class Kind(StrEnum):
@@ -51,14 +55,6 @@ class Policy(StrEnum):
     PURGE = "Purge"
 
 
-def _with_registry(work: Callable[[RegistryClient], Awaitable[None]]) -> None:
-    async def run() -> None:
-        async with context.load().registry() as registry:
-            await work(registry)
-
-    asyncio.run(run())
-
-
 @app.command()
 def apply(
     file: Annotated[Path, typer.Option("-f", "--file", help="A manifest, or a folder of them.")],
@@ -68,7 +64,7 @@ def apply(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the data planes; 0: none.")] = 15,
 ) -> None:
     """Make the registry agree with manifests, the same that kubectl takes."""
-    _with_registry(
+    with_registry(
         lambda registry: applying.apply(registry, file, take_over=take_over, wait_seconds=wait)
     )
 
@@ -81,7 +77,7 @@ def get(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
         Kind.PLANS: applying.get_plans,
         Kind.PLANES: applying.get_planes,
     }[kind]
-    _with_registry(work)
+    with_registry(work)
 
 
 @app.command()
@@ -93,7 +89,7 @@ def delete(
     ] = Policy.RETAIN,
 ) -> None:
     """Delete a tenant or a plan."""
-    _with_registry(lambda registry: applying.delete(registry, kind, name, policy))
+    with_registry(lambda registry: applying.delete(registry, kind, name, policy))
 
 
 @keys_app.command("create")
@@ -101,21 +97,23 @@ def keys_create(
     org: Annotated[str, typer.Argument(help="The tenant.")],
     name: Annotated[str, typer.Option(help="What the key is for.")] = "cli",
     user: Annotated[str, typer.Option(help="The user that the key acts as.")] = "service",
+    roles: Annotated[str, typer.Option(help="Its roles, with commas: support,member.")] = "",
     expires_in_days: Annotated[int | None, typer.Option(min=1, max=365)] = None,
 ) -> None:
     """Make a key; its secret is printed this once and kept nowhere."""
     request = ApiKeyRequest(
         name=name,
         user_id=user,
+        roles=tuple(role.strip() for role in roles.split(",") if role.strip()),
         expires_in_seconds=expires_in_days * 86_400 if expires_in_days else None,
     )
-    _with_registry(lambda registry: keys.create(registry, org, request))
+    with_registry(lambda registry: keys.create(registry, org, request))
 
 
 @keys_app.command("list")
 def keys_list(org: Annotated[str, typer.Argument(help="The tenant.")]) -> None:
     """List keys, without their secrets."""
-    _with_registry(lambda registry: keys.show(registry, org))
+    with_registry(lambda registry: keys.show(registry, org))
 
 
 @keys_app.command("revoke")
@@ -123,7 +121,7 @@ def keys_revoke(
     org: Annotated[str, typer.Argument()], key_id: Annotated[str, typer.Argument()]
 ) -> None:
     """Revoke a key: it is refused within a second."""
-    _with_registry(lambda registry: keys.revoke(registry, org, key_id))
+    with_registry(lambda registry: keys.revoke(registry, org, key_id))
 
 
 @planes_app.command("create")
@@ -139,7 +137,7 @@ def planes_create(
         console.print(f"plane {plane.name} in {plane.region}; start it with")
         console.print(f"  TENANTPLANE_ENROLMENT_TOKEN={plane.enrolment_token}", markup=False)
 
-    _with_registry(create)
+    with_registry(create)
 
 
 @doctor_app.command("db")

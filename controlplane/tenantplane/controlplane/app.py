@@ -10,6 +10,9 @@ from tenantplane.controlplane.identity import endpoints as identity
 from tenantplane.controlplane.middleware import AccessLog, BodyLimit, IsolationGuard
 from tenantplane.controlplane.planes import endpoints as planes
 from tenantplane.controlplane.registry import endpoints as registry
+from tenantplane.controlplane.registry.catalogue import endpoints as catalogue
+from tenantplane.controlplane.registry.entitlements import endpoints as entitlements
+from tenantplane.controlplane.registry.limits import endpoints as limits
 from tenantplane.controlplane.services import Services
 from tenantplane.controlplane.usage import endpoints as usage
 
@@ -20,7 +23,7 @@ def create_app(services: Services) -> FastAPI:
     app = FastAPI(title="tenantplane control plane", version="v1", docs_url=None, redoc_url=None)
     app.state.services = services
     problems.install(app)
-    for domain in (identity, registry, planes, usage, audit):
+    for domain in (identity, registry, entitlements, catalogue, limits, planes, usage, audit):
         app.include_router(domain.router)
     app.include_router(health.router)
     app.add_middleware(BodyLimit, max_bytes=services.settings.max_body_bytes)

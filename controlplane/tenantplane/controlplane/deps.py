@@ -42,11 +42,14 @@ def bearer_of(request: Request) -> str:
 BearerDep = Annotated[str, Depends(bearer_of)]
 
 
-async def require_platform(services: ServicesDep, bearer: BearerDep) -> None:
-    """The platform operator. Raises Unauthenticated, Forbidden."""
+async def require_platform(services: ServicesDep, bearer: BearerDep) -> str:
+    """The platform operator, named as records name him. Raises Unauthenticated, Forbidden."""
     services.identity.refuse_other_bearer(bearer)
     async with services.database.system_tx(jobs.AUTHENTICATE) as cursor:
-        await services.identity.require_platform_key(cursor, bearer)
+        return f"platform:{await services.identity.require_platform_key(cursor, bearer)}"
+
+
+ActorDep = Annotated[str, Depends(require_platform)]
 
 
 def plane_of(services: ServicesDep, bearer: BearerDep) -> PlaneClaims:

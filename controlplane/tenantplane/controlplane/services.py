@@ -15,6 +15,9 @@ from tenantplane.controlplane.identity.service import Identity
 from tenantplane.controlplane.planes.feed import ChangeFeed
 from tenantplane.controlplane.planes.service import CHANGED_CHANNEL, Planes, PlaneTimes
 from tenantplane.controlplane.registry.api_keys import ApiKeys
+from tenantplane.controlplane.registry.catalogue.service import Catalogue
+from tenantplane.controlplane.registry.entitlements.service import Entitlements
+from tenantplane.controlplane.registry.limits.service import OrgLimits
 from tenantplane.controlplane.registry.service import Registry
 from tenantplane.controlplane.registry.signing import Signatory
 from tenantplane.controlplane.settings import ControlPlaneSettings
@@ -45,6 +48,9 @@ class Services:
     planes: Planes
     registry: Registry
     api_keys: ApiKeys
+    catalogue: Catalogue
+    limits: OrgLimits
+    entitlements: Entitlements
     usage: Usage
     audit: Audit
 
@@ -87,7 +93,7 @@ async def _build(
     times = PlaneTimes(settings.enrolment_token_seconds, settings.replica_live_seconds)
     planes = Planes(signer, database.clock, times)
     signatory = Signatory(signer, database.clock, planes)
-    usage = Usage(planes)
+    usage = Usage(planes, database.clock)
     return Services(
         settings=settings,
         database=database,
@@ -105,6 +111,9 @@ async def _build(
         planes=planes,
         registry=Registry(signatory, planes, usage),
         api_keys=ApiKeys(signatory),
+        catalogue=Catalogue(signatory),
+        limits=OrgLimits(signatory, database.clock),
+        entitlements=Entitlements(database.clock),
         usage=usage,
         audit=Audit(planes),
     )

@@ -7,6 +7,7 @@
     ├── Unauthenticated            401  not who you say
     │   └── StaleClaims            401  the token is older than the org's plan or epoch: exchange it again
     ├── HardCapReached             402  halted: settled spend plus open holds would pass the hard cap
+    ├── ProviderExcess             402  halted: a provider reported more than a call was held for
     ├── Forbidden                  403  not yours, or not on the list
     │   └── Suspended              403  the org is suspended
     ├── NotFound                   404  not there (the same answer for another org's)
@@ -15,7 +16,8 @@
     ├── RateLimited                429  quota of requests or tokens
     ├── SoftCapReached             429  no new work until the period ends or the cap is raised
     ├── DependencyUnavailable      503  Postgres, Valkey, a provider or the control plane; bounded, retry
-    │   └── OfflineTooLong         503  the plane's signed entitlements are older than their offline time
+    │   ├── OfflineTooLong         503  the plane's signed entitlements are older than their offline time
+    │   └── ProviderUnavailable    503  a model provider: away, limiting, broken, paused or busy
     └── ConfigurationRefused       ---  start-up refuses to run (wrong role, missing key, unsafe mode)
 
 It is mapped once to RFC 9457 (`problem`), once to OpenAI's error shape (`openai_error`) and once
@@ -24,6 +26,7 @@ to kopf's errors (operator/handlers). Messages never carry a secret.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,7 +42,8 @@ class FieldError:
 
 
 class TenantplaneError(Exception):
-    """Root of the tree. `detail` says what and where, `hint` says what to do next."""
+    """Root of the tree. `detail` says what and where, `hint` says what to do next; `fields` are
+    response fields that go with it, `extra` members of the problem's body."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
@@ -54,6 +58,7 @@ class TenantplaneError(Exception):
         code: str | None = None,
         retry_after_seconds: float | None = None,
         errors: tuple[FieldError, ...] = (),
+        fields: Mapping[str, str] | None = None,
         **extra: str | int,
     ) -> None:
         super().__init__(detail)
@@ -62,6 +67,7 @@ class TenantplaneError(Exception):
         self.error_code = code or self.code
         self.retry_after_seconds = retry_after_seconds
         self.errors = errors
+        self.fields = fields or {}
         self.extra = extra
 
     def __str__(self) -> str:
@@ -105,9 +111,10 @@ class TenantplaneError(Exception):
     def headers(self) -> dict[str, str]:
         """Response fields that go with the error."""
         if self.retry_after_seconds is None:
-            return {}
+            return dict(self.fields)
         # RFC 9110 section 10.2.3: whole seconds; rounding down would invite a call too early.
-        return {"retry-after": str(max(1, -int(-self.retry_after_seconds // 1)))}
+        seconds = max(1, -int(-self.retry_after_seconds // 1))
+        return {**self.fields, "retry-after": str(seconds)}
 
 
 class InvalidInput(TenantplaneError):
@@ -144,6 +151,10 @@ class HardCapReached(TenantplaneError):
     code, status, title = "hard_cap_reached", 402, "Hard cap reached"
 
 
+class ProviderExcess(TenantplaneError):
+    code, status, title = "provider_excess", 402, "A provider's excess waits for a person"
+
+
 class Forbidden(TenantplaneError):
     code, status, title = "forbidden", 403, "Forbidden"
 
@@ -178,6 +189,27 @@ class DependencyUnavailable(TenantplaneError):
 
 class OfflineTooLong(DependencyUnavailable):
     code, title = "offline_too_long", "Signed entitlements are too old"
+
+
+class ProviderUnavailable(DependencyUnavailable):
+    """`may_have_billed`: the request was sent, and the provider may charge for it.
+    `told_seconds`: how long the provider itself said to wait; None where it said nothing."""
+
+    code, title = "provider_unavailable", "Model provider unavailable"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        hint: str | None = None,
+        code: str | None = None,
+        retry_after_seconds: float | None = None,
+        may_have_billed: bool = False,
+        told_seconds: float | None = None,
+    ) -> None:
+        super().__init__(detail, hint=hint, code=code, retry_after_seconds=retry_after_seconds)
+        self.may_have_billed = may_have_billed
+        self.told_seconds = told_seconds
 
 
 class ConfigurationRefused(TenantplaneError):

@@ -10,6 +10,9 @@ import httpx2
 from pydantic import SecretStr
 
 from tenantplane.core import errors
+from tenantplane.core.apis.access import EntitlementsView, ExplanationView
+from tenantplane.core.apis.catalogue import CatalogueRequest, CatalogueView, Kind
+from tenantplane.core.apis.raises import ExcessAcknowledged, RaiseRequest, RaiseView
 from tenantplane.core.apis.registry import (
     GENERATION_HEADER,
     TAKE_OVER_HEADER,
@@ -141,6 +144,69 @@ class RegistryClient:
 
     async def revoke_key(self, org_id: str, key_id: str) -> None:
         await self._call("DELETE", f"/v1/tenants/{org_id}/keys/{key_id}")
+
+    async def entitlements(self, org_id: str) -> EntitlementsView:
+        return EntitlementsView.model_validate(
+            await self._call("GET", f"/v1/tenants/{org_id}/entitlements")
+        )
+
+    async def explain(
+        self,
+        org_id: str,
+        kind: Kind,
+        name: str,
+        *,
+        roles: tuple[str, ...] | None = None,
+        key_id: str | None = None,
+        user_id: str | None = None,
+    ) -> ExplanationView:
+        """`roles` None: those of the key or of the user's keys, and else not known."""
+        asked = {"kind": kind, "name": name, "key_id": key_id, "user_id": user_id}
+        asked["no_roles"] = "true" if roles == () else None
+        params: dict[str, Any] = {field: value for field, value in asked.items() if value}
+        path = f"/v1/tenants/{org_id}/entitlements/explain"
+        return ExplanationView.model_validate(
+            await self._call("GET", path, params=params | {"roles": list(roles or ())})
+        )
+
+    async def raise_caps(self, org_id: str, request: RaiseRequest) -> RaiseView:
+        body = request.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return RaiseView.model_validate(
+            await self._call("POST", f"/v1/tenants/{org_id}/raises", json=body)
+        )
+
+    async def raises(self, org_id: str) -> list[RaiseView]:
+        answer = await self._call("GET", f"/v1/tenants/{org_id}/raises")
+        return [RaiseView.model_validate(item) for item in answer["items"]]
+
+    async def end_raise(self, org_id: str, raise_id: str) -> RaiseView:
+        return RaiseView.model_validate(
+            await self._call("DELETE", f"/v1/tenants/{org_id}/raises/{raise_id}")
+        )
+
+    async def acknowledge_excess(self, org_id: str) -> ExcessAcknowledged:
+        return ExcessAcknowledged.model_validate(
+            await self._call("POST", f"/v1/tenants/{org_id}/excess/acknowledge")
+        )
+
+    async def put_entry(self, kind: Kind, name: str, request: CatalogueRequest) -> CatalogueView:
+        body = request.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return CatalogueView.model_validate(
+            await self._call("PUT", f"/v1/catalogue/{kind}/{name}", json=body)
+        )
+
+    async def entry(self, kind: Kind, name: str) -> CatalogueView:
+        return CatalogueView.model_validate(await self._call("GET", f"/v1/catalogue/{kind}/{name}"))
+
+    async def entries(self, kind: Kind) -> list[CatalogueView]:
+        answer = await self._call("GET", "/v1/catalogue", params={"kind": kind})
+        return [CatalogueView.model_validate(item) for item in answer["items"]]
+
+    async def withdraw_entry(self, kind: Kind, name: str, version: int | None) -> CatalogueView:
+        params = {} if version is None else {"version": version}
+        return CatalogueView.model_validate(
+            await self._call("DELETE", f"/v1/catalogue/{kind}/{name}", params=params)
+        )
 
     async def planes(self) -> list[PlaneView]:
         answer = await self._call("GET", "/v1/planes")

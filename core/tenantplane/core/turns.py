@@ -5,10 +5,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from weakref import WeakValueDictionary
 
 from tenantplane.core.errors import TenantplaneError
+
+
+class Turn:
+    """What was taken; given back once, however often that is said. `waited`: it was not free."""
+
+    __slots__ = ("taken", "waited")
+
+    def __init__(self) -> None:
+        self.taken: list[asyncio.Semaphore] = []
+        self.waited = False
+
+    def give_back(self) -> None:
+        while self.taken:
+            self.taken.pop().release()
 
 
 class Turns:
@@ -34,26 +48,30 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, org_id: str) -> AsyncIterator[None]:
-        # Held by whoever waits or works; an org without either leaves nothing behind.
-        own = self._of_orgs.setdefault(org_id, asyncio.Semaphore(self._each))
-        wanted = (own, *self._of_all)
-        taken: list[asyncio.Semaphore] = []
+        turn = await self.take(org_id)
         try:
-            await self._take(wanted, taken)
             yield
         finally:
-            for turn in taken:
-                turn.release()
+            turn.give_back()
 
-    async def _take(
-        self, wanted: tuple[asyncio.Semaphore, ...], taken: list[asyncio.Semaphore]
-    ) -> None:
-        # A timer costs more than a free turn does.
-        bound = self._wait_seconds if any(turn.locked() for turn in wanted) else None
+    async def take(self, org_id: str) -> Turn:
+        """A turn that is given back by hand, where its work ends elsewhere than it began."""
+        # Held by whoever waits or works; an org without either leaves nothing behind.
+        own = self._of_orgs.get(org_id)
+        if own is None:
+            own = self._of_orgs[org_id] = asyncio.Semaphore(self._each)
+        turn, wanted = Turn(), (own, *self._of_all)
+        turn.waited = any(part.locked() for part in wanted)
         try:
-            async with asyncio.timeout(bound):
-                for turn in wanted:
-                    await turn.acquire()
-                    taken.append(turn)
+            # A timer costs more than a free turn does.
+            async with asyncio.timeout(self._wait_seconds) if turn.waited else nullcontext():
+                for part in wanted:
+                    await part.acquire()
+                    turn.taken.append(part)
         except TimeoutError as late:
+            turn.give_back()
             raise self._busy() from late
+        except BaseException:
+            turn.give_back()
+            raise
+        return turn

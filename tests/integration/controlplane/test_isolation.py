@@ -13,16 +13,22 @@ from tests.fixtures.controlplane import ControlPlaneProcess, unique
 from tests.fixtures.oidc import OidcIssuer
 
 TENANT_TABLES = (
+    "admin_event",
     "api_key",
     "audit_commitment",
+    "cap_raise",
     "issuer",
+    "level_spend",
     "org",
     "org_entitlement",
+    "org_role_bound",
+    "plane_usage",
     "purged_org",
     "snapshot",
+    "spend_alert",
     "usage_event",
 )
-READABLE = tuple(sorted(set(TENANT_TABLES) - {"purged_org"}))
+READABLE = tuple(sorted(set(TENANT_TABLES) - {"admin_event", "plane_usage", "purged_org"}))
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -46,9 +52,16 @@ async def two_orgs(control_plane: ControlPlaneProcess, oidc_issuer: OidcIssuer) 
             plan,
             region=region,
             identity={"issuers": [issuer]},
-            entitlements={"tools": {"allow": ["search"]}},
+            entitlements={
+                "tools": {"allow": ["search"]},
+                "roleBound": [{"role": "admin", "tools": ["search"]}],
+            },
         )
         await control_plane.api_key(org_id)
+        raised = await control_plane.http.post(
+            f"/v1/tenants/{org_id}/raises", json={"extraUSD": "1"}
+        )
+        assert raised.status_code == 201, raised.text
         orgs.append(org_id)
     return orgs[0], orgs[1]
 
@@ -95,7 +108,15 @@ async def test_rows_are_there_for_their_own_tenant(
     database: Database, two_orgs: tuple[str, str]
 ) -> None:
     async with database.tenant_tx(two_orgs[0]) as cursor:
-        for table in ("api_key", "issuer", "org", "org_entitlement", "snapshot"):
+        for table in (
+            "api_key",
+            "cap_raise",
+            "issuer",
+            "org",
+            "org_entitlement",
+            "org_role_bound",
+            "snapshot",
+        ):
             await cursor.execute(
                 psycopg.sql.SQL("SELECT count(*) AS rows FROM controlplane.{}").format(
                     psycopg.sql.Identifier(table)

@@ -69,8 +69,13 @@ def planes_only(of_a_foreign_plane: Case) -> Case:
         for bearer in bearers:
             answer = told(
                 await attack.ask_control(
-                    method, path.format(replica="r1"), bearer, params={"replica": "r1"}, json={}
-                )
+                    method,
+                    path.format(replica="r1", org_id=attack.victim.org_id),
+                    bearer,
+                    params={"replica": "r1"},
+                    json={},
+                ),
+                [attack.victim.org_id],
             )
             assert answer.status == 401, answer
             attack.require_silence(answer)
@@ -91,11 +96,17 @@ async def public(route: Route, attack: Attack) -> int:
 
 def _filled(path: str, aim: Tenant) -> str:
     # Plans and planes are the platform's; the aim's plan is the name that would matter.
-    return path.format(org_id=aim.org_id, key_id=aim.key_id, name=aim.plan)
+    return path.format(
+        org_id=aim.org_id,
+        key_id=aim.key_id,
+        name=aim.plan,
+        raise_id=aim.raise_id,
+        kind="prompt",
+    )
 
 
 def _filled_in(aim: Tenant) -> tuple[str, ...]:
-    return aim.org_id, aim.key_id, aim.plan
+    return aim.org_id, aim.key_id, aim.plan, aim.raise_id
 
 
 async def _exchange_for_another_org(route: Route, attack: Attack) -> int:
@@ -232,6 +243,25 @@ def _reported(field: str, row: Callable[[str], dict[str, Any]]) -> Case:
     return case
 
 
+async def _foreign_totals(route: Route, attack: Attack) -> int:
+    """What a plane has reported, and nobody else: it served none of the victim's calls."""
+    tenants = attack.tenants
+    async with tenants.foreign.speaking(attack.plane_token) as http:
+        answer = await http.get(route[1])
+    assert answer.status_code == 200, answer.text
+    assert {org["org_id"] for org in answer.json()["orgs"]} <= {tenants.foreign_org}
+    return 1
+
+
+async def _foreign_events(route: Route, attack: Attack) -> int:
+    """The events of the victim that its own plane reported are none of another's."""
+    async with attack.tenants.foreign.speaking(attack.plane_token) as http:
+        for aim in attack.aims:
+            answer = await http.get(route[1].format(org_id=aim.org_id))
+            assert (answer.status_code, answer.json()) == (200, {"events": []})
+    return len(attack.aims)
+
+
 def _usage_event(org_id: str) -> dict[str, Any]:
     return {
         "event_id": str(new_id()),
@@ -282,11 +312,22 @@ CONTROL_ROUTES: Final[dict[Route, Case]] = {
     ),
     ("DELETE", "/v1/tenants/{org_id}"): platform_only(),
     ("GET", "/v1/tenants/{org_id}/usage"): platform_only(),
+    ("GET", "/v1/tenants/{org_id}/alerts"): platform_only(),
     ("GET", "/v1/tenants/{org_id}/keys"): platform_only(),
     ("POST", "/v1/tenants/{org_id}/keys"): platform_only(
         lambda aim: {"name": "stolen", "userId": "intruder"}
     ),
     ("DELETE", "/v1/tenants/{org_id}/keys/{key_id}"): platform_only(),
+    ("GET", "/v1/tenants/{org_id}/entitlements"): platform_only(),
+    ("GET", "/v1/tenants/{org_id}/entitlements/explain"): platform_only(),
+    ("GET", "/v1/tenants/{org_id}/raises"): platform_only(),
+    ("POST", "/v1/tenants/{org_id}/raises"): platform_only(lambda aim: {"extraUSD": "1000"}),
+    ("DELETE", "/v1/tenants/{org_id}/raises/{raise_id}"): platform_only(),
+    ("POST", "/v1/tenants/{org_id}/excess/acknowledge"): platform_only(),
+    ("GET", "/v1/catalogue"): platform_only(),
+    ("GET", "/v1/catalogue/{kind}/{name}"): platform_only(),
+    ("PUT", "/v1/catalogue/{kind}/{name}"): platform_only(lambda aim: {"text": "Obey me."}),
+    ("DELETE", "/v1/catalogue/{kind}/{name}"): platform_only(),
     ("GET", "/v1/planes"): platform_only(),
     ("PUT", "/v1/planes/{name}"): platform_only(
         lambda aim: {"region": "local", "endpoint": "http://127.0.0.1:1"}
@@ -297,5 +338,7 @@ CONTROL_ROUTES: Final[dict[Route, Case]] = {
     ("DELETE", "/v1/planes/self/replicas/{replica}"): planes_only(_foreign_dismissal),
     ("PUT", "/v1/planes/self/isolation"): planes_only(_foreign_isolation),
     ("POST", "/v1/planes/self/usage"): planes_only(_reported("events", _usage_event)),
+    ("GET", "/v1/planes/self/usage"): planes_only(_foreign_totals),
+    ("GET", "/v1/planes/self/usage/{org_id}"): planes_only(_foreign_events),
     ("POST", "/v1/planes/self/audit"): planes_only(_reported("commitments", _commitment)),
 }

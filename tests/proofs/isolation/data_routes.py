@@ -313,6 +313,7 @@ DATA_ROUTES: Final[dict[Route, Case]] = {
     ("POST", "/v1/embeddings"): _embeddings,
     ("GET", "/v1/models"): names_nothing(lambda tenant: tenant.model),
     ("GET", "/v1/models/{name}"): names_by_path(),
+    ("GET", "/tp/v1/limits"): names_nothing(lambda tenant: tenant.org_id),
     ("GET", "/tp/v1/spend"): names_nothing(lambda tenant: tenant.org_id),
     ("GET", "/tp/v1/audit-records"): _records_of_a_run,
     ("GET", "/tp/v1/audit-records/{record_id}"): names_by_path(),

@@ -35,11 +35,16 @@ READ_ONLY: Final = "SELECT"
 ALL: Final = "SELECT, INSERT, UPDATE, DELETE"
 
 TENANT_TABLES: Final = (
+    TableCase("control", "controlplane.admin_event", ""),
     TableCase("control", "controlplane.api_key", READ_ONLY),
     TableCase("control", "controlplane.audit_commitment", READ_ONLY),
+    TableCase("control", "controlplane.cap_raise", READ_ONLY),
     TableCase("control", "controlplane.issuer", READ_ONLY),
+    TableCase("control", "controlplane.level_spend", READ_ONLY),
     TableCase("control", "controlplane.org", READ_ONLY),
     TableCase("control", "controlplane.org_entitlement", READ_ONLY),
+    TableCase("control", "controlplane.org_role_bound", READ_ONLY),
+    TableCase("control", "controlplane.plane_usage", ""),
     TableCase(
         "control",
         "controlplane.purged_org",
@@ -48,7 +53,28 @@ TENANT_TABLES: Final = (
         made_of='{"purged_at": "2026-02-01T00:00:00Z"}',
     ),
     TableCase("control", "controlplane.snapshot", READ_ONLY),
+    # Only a tenant that comes near a cap makes such rows.
+    TableCase(
+        "control",
+        "controlplane.spend_alert",
+        READ_ONLY,
+        made_here=True,
+        made_of='{"period": "month", "period_id": "2026-02", "threshold_percent": 50,'
+        ' "cap_kind": "hard", "cap_nanousd": 10, "spent_nanousd": 5,'
+        ' "raised_at": "2026-02-01T00:00:00Z"}',
+    ),
     TableCase("control", "controlplane.usage_event", READ_ONLY),
+    # Only a plane that was restored from a backup makes such rows.
+    TableCase(
+        "data",
+        "dataplane.adjustment",
+        "",
+        made_here=True,
+        made_of='{"event_id": "00000000-0000-7000-8000-000000000000", "root_org_id": "{org}",'
+        ' "intent_id": "00000000-0000-7000-8000-000000000000", "slots": [], "delta_nanousd": 5,'
+        ' "reason": "restored", "occurred_at": "2026-02-01T00:00:00Z",'
+        ' "made_at": "2026-02-01T00:00:00Z", "xid": "1"}',
+    ),
     TableCase("data", "dataplane.audit_record", READ_ONLY),
     TableCase("data", "dataplane.checkpoint", "SELECT, DELETE"),
     TableCase("data", "dataplane.checkpoint_blob", "SELECT, DELETE"),
@@ -91,6 +117,18 @@ TENANT_TABLES: Final = (
     TableCase("data", "dataplane.note", "SELECT, INSERT"),
     TableCase("data", "dataplane.org_key", "SELECT, INSERT"),
     TableCase("data", "dataplane.outcome", READ_ONLY),
+    # Only requests with an Idempotency-Key make such rows.
+    TableCase(
+        "data",
+        "dataplane.request",
+        READ_ONLY,
+        made_here=True,
+        made_of='{"principal": "key:k1", "route": "/v1/chat/completions", "idempotency_key": "1",'
+        ' "fingerprint": "\\\\x0000000000000000000000000000000000000000000000000000000000000000",'
+        ' "run_id": "00000000-0000-7000-8000-000000000000", "status": "done", "response": "-",'
+        ' "lease_until": "2026-02-01T00:00:00Z", "created_at": "2026-02-01T00:00:00Z",'
+        ' "expires_at": "2026-02-01T00:00:00Z"}',
+    ),
     # Only a control plane that refuses what it took before makes such rows.
     TableCase(
         "data",
@@ -121,6 +159,22 @@ TENANT_TABLES: Final = (
         ' "created_at": "2026-02-01T00:00:00Z", "updated_at": "2026-02-01T00:00:00Z"}',
     ),
     TableCase("data", "dataplane.thread", ALL),
+    # Rolled seconds after the calls of the suite's tenants, or not yet.
+    TableCase(
+        "data",
+        "dataplane.spend_roll",
+        "",
+        made_here=True,
+        made_of='{"root_org_id": "{org}", "kind": "org", "id": "{org}", "period": "month",'
+        ' "period_id": "2026-02", "period_end_unix": 1772323200, "nanousd": 5}',
+    ),
+    TableCase(
+        "data",
+        "dataplane.usage_roll",
+        "",
+        made_here=True,
+        made_of='{"root_org_id": "{org}", "events": 1, "nanousd": 5}',
+    ),
 )
 
 # Tables without org_id, with the reason why they have none. Those that app may read hold nothing
@@ -135,12 +189,15 @@ _TENANCY: Final = {
 SHARED_TABLES: Final[dict[str, dict[str, str]]] = {
     "control": {
         **_TENANCY,
+        "controlplane.catalogue": "what there is to sell belongs to the platform",
+        "controlplane.catalogue_turn": "has nothing in it; it is only locked",
         "controlplane.client_assertion": "assertions that planes have used",
         "controlplane.enrolment_token": "planes belong to the platform",
         "controlplane.issuer_holder": "unique across orgs, so that inserts into tenant tables "
         "tell nothing; app cannot read it",
         "controlplane.plan": "plans belong to the platform",
         "controlplane.plan_entitlement": "plans belong to the platform",
+        "controlplane.plan_role_bound": "plans belong to the platform",
         "controlplane.plane": "planes belong to the platform; a tenant is told where its own is",
         "controlplane.plane_isolation": "what planes found in their own databases",
         "controlplane.plane_replica": "replicas belong to planes",
@@ -151,6 +208,7 @@ SHARED_TABLES: Final[dict[str, dict[str, str]]] = {
         **_TENANCY,
         "dataplane.ledger_epoch": "one epoch fences the one Valkey of the plane",
         "dataplane.plane_state": "identity of the plane itself",
+        "dataplane.roll_cursor": "position of the roll, which sums up all orgs",
         "dataplane.ship_cursor": "position of the shipper, which reads all orgs",
     },
 }

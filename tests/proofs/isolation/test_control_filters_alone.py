@@ -6,8 +6,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import httpx2
 import psycopg
@@ -22,7 +24,10 @@ from tenantplane.controlplane.app import create_app
 from tenantplane.controlplane.planes import repository
 from tenantplane.controlplane.planes.feed import ChangeFeed
 from tenantplane.controlplane.registry import repository as registry
+from tenantplane.controlplane.registry.catalogue import repository as catalogue
+from tenantplane.controlplane.registry.limits import repository as raises
 from tenantplane.controlplane.settings import ControlPlaneSettings
+from tenantplane.controlplane.usage import repository as usage
 from tenantplane.core.db import doctor
 from tenantplane.core.db.doctor import Finding
 from tenantplane.core.db.embedded import EmbeddedPostgres
@@ -37,15 +42,35 @@ pytestmark = pytest.mark.proof
 
 _OPEN: Final = "ALTER POLICY tenant ON {} USING (true) WITH CHECK (true)"
 _TABLES: Final = (
+    "admin_event",
     "api_key",
     "audit_commitment",
+    "cap_raise",
     "issuer",
+    "level_spend",
     "org",
     "org_entitlement",
+    "org_role_bound",
+    "plane_usage",
     "purged_org",
     "snapshot",
+    "spend_alert",
     "usage_event",
 )
+# What is kept beside an org's events.
+_SUMS: Final[dict[str, dict[str, Any]]] = {
+    "level_spend": {"period": "day", "period_id": "2026-02-14", "events": 1, "nanousd": 4500},
+    "plane_usage": {"events": 1, "nanousd": 4500},
+    "spend_alert": {
+        "period": "month",
+        "period_id": "2026-02",
+        "threshold_percent": 50,
+        "cap_kind": "hard",
+        "cap_nanousd": 9000,
+        "spent_nanousd": 4500,
+        "raised_at": "2026-02-14T12:00:00Z",
+    },
+}
 _EMPTY: Final = ("audit_commitment", "purged_org")  # of a tree that nothing was done to
 
 
@@ -67,6 +92,7 @@ class Trees:
         await self.put(f"{root}-child", parent=root)
         for org_id in (root, f"{root}-child"):
             await self.ok("POST", f"/v1/tenants/{org_id}/keys", {"name": "n", "userId": "u"})
+            await self.ok("POST", f"/v1/tenants/{org_id}/raises", {"extraUSD": "1"})
             await self.report(org_id, root)
         return root
 
@@ -76,7 +102,10 @@ class Trees:
             "plan": self.plan,
             "region": self.region,
             "identity": {"issuers": [issuer]},
-            "entitlements": {"tools": {"allow": ["search"]}},
+            "entitlements": {
+                "tools": {"allow": ["search"]},
+                "roleBound": [{"role": f"of-{org_id}", "tools": ["search"]}],
+            },
             **spec,
         }
         return await self.ok("PUT", f"/v1/tenants/{org_id}", body)
@@ -96,6 +125,13 @@ class Trees:
             " SELECT (jsonb_populate_record(NULL::controlplane.usage_event, %s)).*",
             (Jsonb(row),),
         )
+        for table, columns in _SUMS.items():
+            sums = {"org_id": org_id, "root_org_id": root, "plane": self.plane, **columns}
+            await self.administrator.execute(
+                f"INSERT INTO controlplane.{table}"
+                f" SELECT (jsonb_populate_record(NULL::controlplane.{table}, %s)).*",
+                (Jsonb(sums),),
+            )
 
     async def ok(self, method: str, path: str, body: Any = None) -> Any:
         answer = await self.http.request(method, path, json=body)
@@ -117,7 +153,7 @@ class Trees:
         """What reads answer, alone for their own org."""
         views = []
         for org_id in (root, f"{root}-child"):
-            for path in ("", "/keys", "/usage"):
+            for path in ("", "/keys", "/usage", "/alerts", "/raises", "/entitlements"):
                 answer = await self.http.get(f"/v1/tenants/{org_id}{path}")
                 assert answer.status_code == 200, answer.text
                 views.append(answer.json())
@@ -231,6 +267,27 @@ async def _new_key(trees: Trees, mine: str, theirs: str) -> None:
     await trees.ok("POST", f"/v1/tenants/{mine}/keys", {"name": "m", "userId": "v"})
 
 
+async def _raise_id_of(trees: Trees, org_id: str) -> str:
+    return str((await trees.ok("GET", f"/v1/tenants/{org_id}/raises"))["items"][0]["raiseId"])
+
+
+async def _raise(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.ok("POST", f"/v1/tenants/{mine}/raises", {"extraUSD": "2"})
+
+
+async def _end_own_raise(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.ok("DELETE", f"/v1/tenants/{mine}/raises/{await _raise_id_of(trees, mine)}")
+
+
+async def _end_their_raise(trees: Trees, mine: str, theirs: str) -> None:
+    path = f"/v1/tenants/{mine}/raises/{await _raise_id_of(trees, theirs)}"
+    assert (await trees.http.delete(path)).status_code == 404
+
+
+async def _acknowledge(trees: Trees, mine: str, theirs: str) -> None:
+    await trees.ok("POST", f"/v1/tenants/{mine}/excess/acknowledge")
+
+
 async def _new_child(trees: Trees, mine: str, theirs: str) -> None:
     await trees.put(f"{mine}-other", parent=mine)
 
@@ -247,8 +304,10 @@ async def _take_issuer(trees: Trees, mine: str, theirs: str) -> None:
 async def _read(trees: Trees, mine: str, theirs: str) -> None:
     views = await trees.views_of(mine)
     assert theirs not in str(views)
-    for usage in (view for view in views if "months" in view):
-        assert [month["calls"] for month in usage["months"]] == [1]
+    for view in (view for view in views if "months" in view):
+        # An umbrella's usage is that of its child too.
+        assert [month["calls"] for month in view["months"]] == [len(view["orgs"])]
+    assert [len(view["orgs"]) for view in views if "months" in view] == [2, 1]
     assert (await trees.http.get("/v1/tenants/never-was")).status_code == 404
 
 
@@ -259,6 +318,10 @@ ACTS: Final[dict[str, Callable[[Trees, str, str], Awaitable[None]]]] = {
     "suspend": _suspend,
     "new key": _new_key,
     "new child": _new_child,
+    "raise": _raise,
+    "end own raise": _end_own_raise,
+    "end their raise": _end_their_raise,
+    "acknowledge": _acknowledge,
     "revoke own key": _revoke_own,
     "revoke their key": _revoke_theirs,
     "retain": _retain,
@@ -311,6 +374,70 @@ async def test_of_orgs_those_that_are_asked_for_are_told(
         assert await registry.children(cursor, org) == [(f"{mine}-child", "active")]
         assert await registry.children(cursor, replace(org, root_org_id=theirs)) == []
     proof_cases.add(7)
+
+
+@pytest.mark.req("R1", "R6", "R36")
+async def test_usage_is_of_the_org_and_the_plane_that_are_asked_for(
+    trees: Trees, proof_cases: ProofCases
+) -> None:
+    theirs, mine = await trees.tree(), await trees.tree()
+    anything, since = UUID(int=0), date(2026, 1, 1)
+    async with trees.database.system_tx(jobs.USAGE) as cursor:
+        assert await usage.tree(cursor, mine) == [mine, f"{mine}-child"]
+        assert await usage.tree(cursor, f"{mine}-child") == [f"{mine}-child"]
+        assert await usage.by_day(cursor, mine, since) == {date(2026, 2, 14): 4500}
+        assert len(await usage.alerts(cursor, mine)) == 1
+        assert [m.calls for m in await usage.by_month(cursor, [mine], "UTC")] == [1]
+        events = await usage.plane_events(cursor, trees.plane, mine, anything, 10)
+        assert [event.org_id for event in events] == [mine]
+        assert await usage.plane_events(cursor, "another-plane", mine, anything, 10) == []
+        known = {total.org_id for total in await usage.plane_usage(cursor, trees.plane)}
+        assert {mine, theirs} <= known
+        assert await usage.plane_usage(cursor, "another-plane") == []
+        assert set(await repository.signed_snapshots(cursor, [mine])) == {mine}
+    proof_cases.add(10)
+
+
+@pytest.mark.req("R1", "R6", "R24")
+async def test_raises_roles_and_prompts_are_of_the_org_that_is_asked_for(
+    trees: Trees, proof_cases: ProofCases
+) -> None:
+    theirs, mine = await trees.tree(), await trees.tree()
+    prompt = f"prompt-{secrets.token_hex(4)}"
+    await trees.ok("PUT", f"/v1/catalogue/prompt/{prompt}", {"text": "Hi."})
+    await trees.put(mine, entitlements={"prompts": {"allow": [prompt]}})
+    await trees.ok("POST", f"/v1/tenants/{mine}/excess/acknowledge")
+    other = f"plan-{secrets.token_hex(4)}"
+    bound = [{"role": "boss", "tools": ["clock"]}]
+    lists = {**PLAN["entitlements"], "prompts": [prompt], "roleBound": bound}
+    await trees.ok("PUT", f"/v1/plans/{other}", PLAN | {"entitlements": lists})
+    async with trees.database.system_tx(jobs.REGISTRY) as cursor:
+        assert set(await raises.standing(cursor, [mine])) == {mine}
+        lines = await registry.lines(cursor, [f"{theirs}-child"])
+        assert [row.role for row in lines[theirs].role_rows] == [f"of-{theirs}"]
+        terms = await registry.plan_terms(cursor, [trees.plan])
+        assert terms[trees.plan].role_rows == ()
+        assert await catalogue.users_of_prompt(cursor, prompt) == {mine: mine}
+        assert await raises.acknowledged_until(cursor, mine) is not None
+        assert await raises.acknowledged_until(cursor, theirs) is None
+        versions = [await registry.snapshot_version(cursor, org) for org in (mine, theirs)]
+        assert versions[0] > versions[1]
+    proof_cases.add(7)
+
+
+@pytest.mark.req("R1", "R6")
+async def test_of_two_raises_with_one_id_that_of_the_org_is_ended(
+    trees: Trees, proof_cases: ProofCases
+) -> None:
+    theirs, mine = await trees.tree(), await trees.tree()
+    raise_id = await _raise_id_of(trees, mine)
+    await trees.administrator.execute(
+        "UPDATE controlplane.cap_raise SET raise_id = %s WHERE org_id = %s", (raise_id, theirs)
+    )
+    await trees.ok("DELETE", f"/v1/tenants/{mine}/raises/{raise_id}")
+    (left,) = (await trees.ok("GET", f"/v1/tenants/{theirs}/raises"))["items"]
+    assert (left["raiseId"], left["state"]) == (raise_id, "in force")
+    proof_cases.add()
 
 
 @pytest.mark.req("R1", "R7")

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tenantplane.core.ids import new_id
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.valkey.requests import Slot
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow, slots_to_json
@@ -26,6 +27,10 @@ from tests.proofs.isolation import catalogue
 from tests.proofs.isolation.checkpoint_functions import (
     append_with_anothers_proof,
     latest_with_anothers_proof,
+)
+from tests.proofs.isolation.request_functions import (
+    advances_with_anothers_proof,
+    claims_with_anothers_proof,
 )
 
 pytestmark = pytest.mark.proof
@@ -79,7 +84,7 @@ async def _intent(ledger: Ledger, org_id: str) -> IntentRow:
         key_id=None,
         kind="model",
         resource="assistant-1",
-        hold_nanousd=1000,
+        hold_nanousd=NanoUSD(1000),
         price_book_version=1,
         idempotency_key=None,
         epoch=await ledger.meter.store.refresh(),
@@ -99,7 +104,7 @@ def _outcome(intent: IntentRow) -> OutcomeRow:
         record_id=new_id(),
         input_tokens=1,
         output_tokens=1,
-        cost_nanousd=500,
+        cost_nanousd=NanoUSD(500),
         occurred_at=intent.deadline_at,
         ciphertext=b"-",
         entry=secrets.token_bytes(32),
@@ -170,7 +175,7 @@ async def _intents_with_anothers_proof(rivals: Rivals) -> int:
     ledger, mine = rivals.ledger, rivals.proof(rivals.intruder)
     aims = [
         await _intent(ledger, rivals.victim),  # a new call in the victim's name
-        replace(rivals.open_intent, hold_nanousd=9_000_000),  # one that it has, enlarged
+        replace(rivals.open_intent, hold_nanousd=NanoUSD(9_000_000)),  # one that it has, enlarged
         await _intent(ledger, "never-" + secrets.token_hex(4)),
     ]
     before = await rivals.everything_of_the_victim()
@@ -264,12 +269,24 @@ async def _latest_checkpoints(rivals: Rivals) -> int:
     return await latest_with_anothers_proof(database, rivals.victim, rivals.intruder)
 
 
+async def _claim_requests(rivals: Rivals) -> int:
+    database = rivals.ledger.database
+    return await claims_with_anothers_proof(database, rivals.victim, rivals.intruder)
+
+
+async def _advance_requests(rivals: Rivals) -> int:
+    database = rivals.ledger.database
+    return await advances_with_anothers_proof(database, rivals.victim, rivals.intruder)
+
+
 WHERE: Final = "FUNCTIONS of tests/proofs/isolation/test_definers.py"
 FUNCTIONS: Final[dict[str, Callable[[Rivals], Awaitable[int]]]] = {
     "tp.current_org": _current_org,
     "dataplane.append_intents": _intents_with_anothers_proof,
     "dataplane.append_outcomes": _outcomes_with_anothers_proof,
     "dataplane.append_checkpoints": _append_checkpoints,
+    "dataplane.claim_requests": _claim_requests,
+    "dataplane.advance_requests": _advance_requests,
     "dataplane.latest_checkpoints": _latest_checkpoints,
     "dataplane.search_words": _search_words,
     "dataplane.open_shelf": _system_alone("SELECT dataplane.open_shelf(%(org_id)s)"),

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 
 from tenantplane.core.ids import new_id
+from tenantplane.core.money import NanoUSD
 from tests.fixtures.ledger import Ledger
 from tests.fixtures.proofs import ProofCases
+from tests.proofs.isolation.request_functions import keys_of_one_org, rows_of_the_same_key
 from tests.proofs.isolation.test_definers import (
     Rivals,
     _append_intents,
@@ -26,7 +28,10 @@ __all__ = ["rivals"]
 async def _twins(rivals: Rivals) -> tuple[str, str]:
     """Proofs of victim and intruder, once the intruder has an intent of the victim's very ids."""
     mine = replace(
-        rivals.open_intent, org_id=rivals.intruder, root_org_id=rivals.intruder, hold_nanousd=7
+        rivals.open_intent,
+        org_id=rivals.intruder,
+        root_org_id=rivals.intruder,
+        hold_nanousd=NanoUSD(7),
     )
     theirs, own = rivals.proof(rivals.victim), rivals.proof(rivals.intruder)
     assert await _append_intents(rivals.ledger, [mine], [own]) == ["ok"]
@@ -41,7 +46,10 @@ async def test_an_intent_of_the_same_ids_is_enlarged_in_its_own_org(
     _, own = await _twins(rivals)
     before = await rivals.everything_of_the_victim()
     larger = replace(
-        rivals.open_intent, org_id=rivals.intruder, root_org_id=rivals.intruder, hold_nanousd=9_000
+        rivals.open_intent,
+        org_id=rivals.intruder,
+        root_org_id=rivals.intruder,
+        hold_nanousd=NanoUSD(9_000),
     )
     assert await _append_intents(rivals.ledger, [larger], [own]) == ["ok"]
     assert await rivals.everything_of_the_victim() == before
@@ -85,8 +93,8 @@ async def test_an_id_or_a_call_number_is_taken_once_in_its_own_org(
 ) -> None:
     ledger, theirs = rivals.ledger, rivals.proof(rivals.victim)
     before = await rivals.everything_of_the_victim()
-    same_id = replace(rivals.open_intent, run_id=new_id(), hold_nanousd=9_000)
-    same_call = replace(rivals.open_intent, intent_id=new_id(), hold_nanousd=9_000)
+    same_id = replace(rivals.open_intent, run_id=new_id(), hold_nanousd=NanoUSD(9_000))
+    same_call = replace(rivals.open_intent, intent_id=new_id(), hold_nanousd=NanoUSD(9_000))
     for other in (same_id, same_call):
         assert await _append_intents(ledger, [other], [theirs]) == ["duplicate"]
     assert await rivals.everything_of_the_victim() == before
@@ -100,17 +108,17 @@ async def test_an_outcome_of_the_same_ids_ends_the_call_of_its_own_org(
 ) -> None:
     theirs, own = await _twins(rivals)
     before = await rivals.everything_of_the_victim()
-    mine = replace(_outcome(rivals.open_intent), org_id=rivals.intruder, cost_nanousd=3)
+    mine = replace(_outcome(rivals.open_intent), org_id=rivals.intruder, cost_nanousd=NanoUSD(3))
     (answer,) = await _append_outcomes(rivals.ledger, [mine], [own])
     assert answer == ("ok", mine.event_id, mine.record_id, 3)
     assert await rivals.everything_of_the_victim() == before
     # The victim's call is open still, and ends with its own amount.
-    others = replace(_outcome(rivals.open_intent), cost_nanousd=4)
+    others = replace(_outcome(rivals.open_intent), cost_nanousd=NanoUSD(4))
     (answer,) = await _append_outcomes(rivals.ledger, [others], [theirs])
     assert answer == ("ok", others.event_id, others.record_id, 4)
     # Asked again, each org is told what stands in its own ledger.
     for row, proof in ((mine, own), (others, theirs)):
-        again = replace(row, event_id=new_id(), record_id=new_id(), cost_nanousd=99)
+        again = replace(row, event_id=new_id(), record_id=new_id(), cost_nanousd=NanoUSD(99))
         (answer,) = await _append_outcomes(rivals.ledger, [again], [proof])
         assert answer == ("final", row.event_id, row.record_id, row.cost_nanousd)
     proof_cases.add(4)
@@ -141,3 +149,20 @@ async def _holds(ledger: Ledger, org_id: str) -> list[int]:
         "SELECT hold_nanousd FROM dataplane.intent WHERE org_id = %(org)s", org=org_id
     )
     return [row["hold_nanousd"] for row in rows]
+
+
+@pytest.mark.req("R6")
+@pytest.mark.fault("F22", "F42")
+async def test_a_request_of_the_same_key_and_run_moves_in_its_own_org(
+    rivals: Rivals, proof_cases: ProofCases
+) -> None:
+    database = rivals.ledger.database
+    proof_cases.add(await rows_of_the_same_key(database, rivals.victim, rivals.intruder))
+
+
+@pytest.mark.req("R6")
+@pytest.mark.fault("F42")
+async def test_a_request_is_moved_by_the_run_that_claimed_it_alone(
+    ledger: Ledger, new_org: str, proof_cases: ProofCases
+) -> None:
+    proof_cases.add(await keys_of_one_org(ledger.database, new_org))

@@ -17,13 +17,22 @@ import pytest_asyncio
 from langchain_core.runnables import RunnableConfig
 from langgraph.store.base import GetOp, ListNamespacesOp, PutOp, SearchOp
 
+from tenantplane.core.apis.events import PlaneUsage, UsageEvent
 from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.errors import TenantplaneError
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.tenancy import namespaced
+from tenantplane.core.valkey.requests import Slot
 from tenantplane.dataplane.api import audit_records
+from tenantplane.dataplane.ledger import adoption, check
+from tenantplane.dataplane.ledger.excess import Excesses
 from tenantplane.dataplane.ledger.installation import read_installation
+from tenantplane.dataplane.ledger.provider_report import ProviderReport, ReportedCall
+from tenantplane.dataplane.ledger.repair import _roll_anew
+from tenantplane.dataplane.ledger.rolling import Roller
 from tenantplane.dataplane.ledger.sweeper import Sweeper
 from tenantplane.dataplane.ledger.times import LedgerTimes
+from tenantplane.dataplane.ledger.watermark import known_usage
 from tenantplane.dataplane.runtime.checkpoint_query import CheckpointQuery
 from tenantplane.dataplane.runtime.threads import Threads
 from tenantplane.dataplane.sources.sql.administration import (
@@ -38,6 +47,7 @@ from tests.fixtures.proofs import ProofCases
 from tests.proofs.isolation.twin_plane import (
     CUSTOMERS,
     OTHER_SPACE,
+    REQUEST,
     SPACE,
     TENANT,
     Plane,
@@ -119,6 +129,10 @@ async def _records(plane: Plane, query: Any, **wanted: Any) -> object:
     return await reader.read(TENANT, query, **wanted)
 
 
+async def _kept_answer(plane: Plane) -> object:
+    return await plane.requests().response(REQUEST, plane.run_id)
+
+
 async def _key(plane: Plane) -> object:
     """Whether it opens what the org has; a fresh one where it has none."""
     return repr(await plane.keys().of(ORG))
@@ -166,6 +180,78 @@ async def _installed(plane: Plane) -> object:
     """What a new epoch of the root begins with: settled amounts and open holds."""
     found = await read_installation(plane.database, ORG, 1, {})
     return sorted(map(repr, found.settled)), sorted(map(repr, found.holds))
+
+
+async def _known_usage(plane: Plane) -> object:
+    return (await known_usage(plane.database)).get(ORG)
+
+
+async def _excess(plane: Plane) -> object:
+    excesses = Excesses(plane.database)
+    await excesses.load(ORG)
+    return excesses._newest
+
+
+async def _books(plane: Plane) -> object:
+    """All that a check reads of an org, and of its tree."""
+    report = ProviderReport({plane.intent_id: ReportedCall(NanoUSD(1))})
+    totals = ProviderReport(totals={(plane.database.clock.now().date(), "m"): NanoUSD(1)})
+    meter: Any = SimpleNamespace(
+        database=plane.database, times=LedgerTimes(grace=-timedelta(hours=1))
+    )
+    return [
+        str(difference)
+        for found in (
+            await check._rolls(plane.database, ORG),
+            await check._overdue(meter, ORG),
+            await check._provider_calls(plane.database, ORG, report),
+            await check._provider_totals(plane.database, ORG, totals),
+            await check._look_up(plane.database, ORG, _NothingReported()),
+        )
+        for difference in found
+    ]
+
+
+class _NothingReported:
+    async def acknowledged_usage(self) -> PlaneUsage:
+        return PlaneUsage(orgs=())
+
+
+async def _rolled_anew(plane: Plane) -> object:
+    meter: Any = SimpleNamespace(database=plane.database)
+    await _roll_anew(meter, ORG)
+    return await _installed(plane)
+
+
+async def _adjusted(plane: Plane) -> object:
+    """An event of a call that this database lost; the twin's has the same id."""
+    (known,) = await plane.twins.look("SELECT event_id FROM kept.dataplane_outcome LIMIT 1")
+    now = plane.database.clock.now()
+    event = UsageEvent(
+        event_id=known["event_id"],
+        org_id=ORG,
+        root_org_id=ORG,
+        user_id="u",
+        run_id=plane.run_id,
+        call_no=0,
+        intent_id=plane.intent_id,
+        stage="actual",
+        kind="model",
+        resource="m",
+        input_tokens=1,
+        output_tokens=1,
+        cost_nanousd=5,
+        delta_nanousd=5,
+        price_book_version=1,
+        occurred_at=now,
+    )
+    unknown = await adoption._unknown(plane.database, ORG, [event])
+    intent = await adoption._intent(plane.database, event)
+    await adoption._adjust(
+        plane.database, event, (Slot("org", ORG, "month", "2100-01", 4_102_444_800),)
+    )
+    again = await adoption._unknown(plane.database, ORG, [event])
+    return len(unknown), intent, len(again), await _installed(plane)
 
 
 @dataclass
@@ -238,8 +324,14 @@ VERBS: Final[dict[str, Verb]] = {
         p, audit_records._READ_RUN, run_id=p.run_id, limit=10
     ),
     "ledger key": _key,
+    "ledger kept answer": _kept_answer,
     "ledger installation": _installed,
     "ledger sweep": _swept,
+    "ledger usage": _known_usage,
+    "ledger roll anew": _rolled_anew,
+    "ledger excess": _excess,
+    "ledger check": _books,
+    "ledger adoption": _adjusted,
     "sources search by vector": lambda p: _found(p, "vector"),
     "sources search by text": lambda p: _found(p, "text"),
     "sources search": lambda p: _found(p, "hybrid"),
@@ -285,3 +377,28 @@ async def test_a_wrapper_answers_as_if_the_twin_were_not_there(
         mine = await plane.twins.rows_of(ORG)
         assert {t: len(rows) for t, rows in mine.items()} == {t: len(r) for t, r in left.items()}
         proof_cases.add(3)
+
+
+_FORGET_ROLLS: Final = (
+    "UPDATE dataplane.roll_cursor SET rolled_before = '0' RETURNING 1",
+    "DELETE FROM dataplane.spend_roll RETURNING 1",
+    "DELETE FROM dataplane.usage_roll RETURNING 1",
+)
+
+
+@pytest.mark.req("R1", "R6")
+async def test_a_roll_adds_nothing_of_a_twin_with_the_same_ids(
+    plane: Plane, proof_cases: ProofCases
+) -> None:
+    """It is for all orgs, so the twin has sums of its own afterwards."""
+    rolled = []
+    for twin in (False, True):
+        await plane.twins.lay_down(own=True, twin=twin)
+        for forget in _FORGET_ROLLS:
+            await plane.twins.look(forget)
+        await Roller(plane.database).roll()
+        rows = await plane.twins.rows_of(ORG)
+        rolled.append((rows["dataplane.spend_roll"], rows["dataplane.usage_roll"]))
+    assert rolled[0] == rolled[1]
+    assert all(rolled[0])
+    proof_cases.add(2)

@@ -172,7 +172,7 @@ CALLS: Final[dict[str, tuple[list[str], list[str]]]] = {
         _WITH_HOLD,
         encoding.settle_arguments(INTRUDER, EPOCH, INSTALLED, Stage.ACTUAL, 7, None, False),
     ),
-    "tp_spend": (_OF_ROOT, encoding.spend_arguments(INTRUDER, EPOCH, (LEVEL,))),
+    "tp_spend": (_OF_ROOT, encoding.spend_arguments(INTRUDER, EPOCH, (LEVEL,), 60_000)),
 }
 WITHOUT_KEYS: Final = {"tp_begin_epoch", "tp_version"}
 

@@ -22,12 +22,17 @@ from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.db.pool import Database
 from tenantplane.core.ids import new_id
 from tenantplane.core.keys.local import LocalKeyProvider
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.tenancy import TenantContext, namespaced
 from tenantplane.core.valkey.requests import Slot
+from tenantplane.dataplane.ledger.adoption import ADOPT
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.journal import Journal
 from tenantplane.dataplane.ledger.keys import DataKeys
-from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow
+from tenantplane.dataplane.ledger.requests import Claim, RequestJournal, RequestKey
+from tenantplane.dataplane.ledger.rolling import Roller
+from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow, slots_to_json
+from tenantplane.dataplane.ledger.statements import statement
 from tenantplane.dataplane.runtime.memory import Memory
 from tenantplane.dataplane.runtime.threads import Threads
 from tenantplane.dataplane.sources.sql.administration import (
@@ -52,6 +57,7 @@ _CUSTOMERS: Final = Definition(
     description=f"Customers of {ORG}",
     tables=(Table(name="customers", columns=(Column(name="name", type="text"),)),),
 )
+REQUEST: Final = RequestKey(ORG, "user:u", "/v1/chat/completions", "key")
 _SOON: Final = timedelta(minutes=5)
 
 
@@ -75,6 +81,9 @@ class Plane:
     def keys(self) -> DataKeys:
         """Fresh: what another verb opened is not remembered."""
         return DataKeys(self.database, LocalKeyProvider(self.master_key))
+
+    def requests(self) -> RequestJournal:
+        return RequestJournal(self.database, lease_seconds=600, keep_seconds=600)
 
     def context(self) -> ToolContext:
         stored = namespaced(ORG, self.threads[0])
@@ -102,10 +111,25 @@ async def _set_up(plane: Plane) -> None:
     await write_note(plane.context(), WriteArguments(text="the safe is open"))
     await _remember(plane)
     await _call(plane)
+    # What is rolled, and what came after it.
+    await Roller(plane.database).roll()
+    await _adjust(plane)
+    await _request(plane)
     chunks = [NewChunk(f"chunk {n} of the safe", [1.0, n, 0.5], n) for n in range(3)]
     made = await plane.library().put("a.md", "text/markdown", "0" * 64, 9, "u", SPACE, chunks)
     await plane.library().put("b.md", "text/markdown", "1" * 64, 9, "u", SPACE, chunks[:1])
     plane.document_id = made.document_id
+
+
+async def _request(plane: Plane) -> None:
+    """One with an Idempotency-Key, and its answer."""
+    requests, claim = plane.requests(), Claim(REQUEST, b"f" * 32, plane.run_id)
+    await requests.start()
+    try:
+        await requests.claim(claim)
+        await requests.keep(claim, b"sealed answer")
+    finally:
+        await requests.stop()
 
 
 async def _remember(plane: Plane) -> None:
@@ -143,7 +167,7 @@ async def _call(plane: Plane) -> None:
         key_id=None,
         kind="model",
         resource="assistant-1",
-        hold_nanousd=1000,
+        hold_nanousd=NanoUSD(1000),
         price_book_version=1,
         idempotency_key=None,
         epoch=epoch["epoch"],
@@ -176,7 +200,7 @@ async def _call(plane: Plane) -> None:
             record_id=plane.record_id,
             input_tokens=1,
             output_tokens=1,
-            cost_nanousd=5,
+            cost_nanousd=NanoUSD(5),
             occurred_at=clock.now(),
             ciphertext=sealed.ciphertext,
             entry=sealed.entry,
@@ -184,6 +208,25 @@ async def _call(plane: Plane) -> None:
         assert (await journal.conclude(outcome)).status == "ok"
     finally:
         await journal.stop()
+
+
+async def _adjust(plane: Plane) -> None:
+    """As adopting an event of a call that this database lost."""
+    month = Slot("org", ORG, "month", "2100-01", 4_102_444_800)
+    async with plane.database.system_tx(ADOPT) as cursor:
+        await cursor.execute(
+            statement("adjust"),
+            {
+                "org_id": ORG,
+                "event_id": new_id(),
+                "root": ORG,
+                "intent_id": new_id(),
+                "slots": slots_to_json((month,)),
+                "delta_nanousd": 7,
+                "reason": "lost",
+                "occurred_at": plane.database.clock.now(),
+            },
+        )
 
 
 @asynccontextmanager

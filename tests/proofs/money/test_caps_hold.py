@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tenantplane.core.errors import DependencyUnavailable, HardCapReached
+from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import Usage
 from tenantplane.dataplane.ledger.meter import OpenCall
 from tests.fixtures.ledger import Ledger, MakeLedger, a_call, a_snapshot, a_tenant
@@ -39,7 +40,7 @@ async def test_of_500_concurrent_calls_with_budget_for_one_exactly_one_is_admitt
     proof_cases.add(500)
     assert len(calls) == 1
     assert await ledger.open_holds_in_postgres(new_org) == 1000
-    await calls[0].complete(Usage(1, 1, 1000), None)
+    await calls[0].complete(Usage(1, 1, NanoUSD(1000)), None)
     assert await ledger.in_valkey(snapshot) == (1000, 0)
 
 
@@ -123,7 +124,7 @@ async def load_and_lose(
                 continue
             await asyncio.sleep(dice.random() / 50)  # the call itself
             cost = dice.randint(0, hold // 4)
-            await call.complete(Usage(1, 1, cost), None)
+            await call.complete(Usage(1, 1, NanoUSD(cost)), None)
             spent.calls, spent.cost = spent.calls + 1, spent.cost + cost
 
     async def watch() -> None:
@@ -158,7 +159,7 @@ async def test_a_restart_with_old_data_is_rebuilt_before_anything_is_admitted(
     ledger = await make_ledger()
     snapshot = a_snapshot(new_org, hard_cap_nanousd=1000)
     done = await ledger.meter.open(a_tenant(new_org), snapshot, a_call(400))
-    await done.complete(Usage(1, 1, 300), None)
+    await done.complete(Usage(1, 1, NanoUSD(300)), None)
     running = await ledger.meter.open(a_tenant(new_org), snapshot, a_call(500))
 
     ledger.valkey.kill()
@@ -167,7 +168,7 @@ async def test_a_restart_with_old_data_is_rebuilt_before_anything_is_admitted(
     with pytest.raises(HardCapReached):
         await ledger.meter.open(a_tenant(new_org), snapshot, a_call(201))
     assert await ledger.in_valkey(snapshot) == (300, 500)
-    await running.complete(Usage(1, 1, 450), None)
+    await running.complete(Usage(1, 1, NanoUSD(450)), None)
     assert await ledger.in_valkey(snapshot) == (750, 0)
 
 

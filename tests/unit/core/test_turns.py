@@ -87,3 +87,20 @@ async def test_an_org_that_left_leaves_nothing_behind() -> None:
         pass
     gc.collect()
     assert len(turns._of_orgs) == 0
+
+
+async def test_a_turn_taken_by_hand_says_whether_it_waited_and_comes_back_once() -> None:
+    turns = _turns(each=1)
+    first = await turns.take("a")
+    assert not first.waited
+    waiting = asyncio.create_task(turns.take("a"))
+    await asyncio.sleep(0)
+    first.give_back()
+    first.give_back()
+    second = await waiting
+    assert second.waited
+    third = asyncio.create_task(turns.take("a"))
+    await asyncio.sleep(0)
+    assert not third.done()
+    second.give_back()
+    (await third).give_back()

@@ -18,6 +18,7 @@ class Reply:
     text: str
     thread_id: str | None
     audit_records: tuple[str, ...]
+    cut_to: int | None = None  # tokens that a cap had room for, where it was not all
 
     @property
     def ok(self) -> bool:
@@ -67,12 +68,14 @@ class Tenant:
         answer = response.json()
         error = answer.get("error")
         records = response.headers.get("x-tenantplane-audit-records", "")
+        cut_to = response.headers.get("x-tenantplane-output-clamped-to")
         return Reply(
             status=response.status_code,
             code=error["code"] if error else None,
             text=error["message"] if error else answer["choices"][0]["message"]["content"],
             thread_id=response.headers.get("x-tenantplane-thread-id"),
             audit_records=tuple(r.strip() for r in records.split(",") if r.strip()),
+            cut_to=None if cut_to is None else int(cut_to),
         )
 
     async def upload(self, name: str, text: str) -> Reply:

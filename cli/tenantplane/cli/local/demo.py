@@ -110,11 +110,17 @@ async def converse(acme: Tenant, globex: Tenant) -> bool:
     )
     for ok, text, shows in await _documents(acme, globex):
         line(ok, text, shows)
-    past = await globex.ask("Write a very long essay.", model="assistant-1", max_tokens=None)
+    essay = await globex.ask("Write a very long essay.", model="assistant-1", max_tokens=None)
+    line(
+        essay.ok and essay.cut_to is not None,
+        f"globex asks without a bound: {essay.status}, {essay.cut_to} tokens at most",
+        "The longest answer does not fit under the hard cap: it is held for, and cut to, what does.",
+    )
+    past = await globex.ask(HANDBOOK * 500, model="assistant-1", max_tokens=_SHORT)
     line(
         past.status == 402,
-        f"globex asks without a bound: {past.status} {past.code}\n  → {past.text}",
-        "The worst case of the call does not fit under the hard cap, so it is never made.",
+        f"globex sends a prompt of 500 handbooks: {past.status} {past.code}\n  → {past.text}",
+        "The worst case of the prompt alone does not fit, so the call is never made.",
     )
     return all(held)
 

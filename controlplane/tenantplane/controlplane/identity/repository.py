@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from tenantplane.controlplane.db.cursors import Cursor
 from tenantplane.controlplane.identity import statements
-from tenantplane.controlplane.identity.schemas import KeyKind, WrappedSigningKey
+from tenantplane.controlplane.identity.schemas import KeyHolder, WrappedSigningKey
 
 
 async def active_signing_key(cursor: Cursor) -> WrappedSigningKey | None:
@@ -45,12 +45,13 @@ async def ensure_platform_key(cursor: Cursor, secret: str, name: str) -> None:
     await cursor.execute(statements.ENSURE_PLATFORM_KEY, {"sha256": _sha256(secret), "name": name})
 
 
-async def kind_of_key(cursor: Cursor, secret: str) -> KeyKind:
-    await cursor.execute(statements.KIND_OF_KEY, {"sha256": _sha256(secret)})
+async def holder_of_key(cursor: Cursor, secret: str) -> KeyHolder:
+    await cursor.execute(statements.HOLDER_OF_KEY, {"sha256": _sha256(secret)})
     row = await cursor.fetchone()
-    if row is None or not (row["is_platform_key"] or row["is_org_key"]):
-        return "unknown"
-    return "platform" if row["is_platform_key"] else "org"
+    assert row is not None
+    if row["platform_key"] is not None:
+        return KeyHolder("platform", row["platform_key"])
+    return KeyHolder("org" if row["is_org_key"] else "unknown")
 
 
 async def use_assertion(cursor: Cursor, client_id: str, jti: str, expires_at: datetime) -> bool:

@@ -13,6 +13,14 @@ ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S10
 
 
 @dataclass(frozen=True, slots=True)
+class KeyHolder:
+    """Whose a key is; `name` is that of a platform's key."""
+
+    kind: KeyKind
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WrappedSigningKey:
     """The signing key as the database has it: PEM under a data key, that under the master key."""
 

@@ -71,16 +71,17 @@ class Identity:
         self._verifier = TokenVerifier(jwks, now=clock.unix)
         self._access_token_seconds = access_token_seconds
 
-    async def require_platform_key(self, cursor: Cursor, bearer: str) -> None:
-        """Raises Unauthenticated, or Forbidden for a good key of another kind."""
-        kind = await repository.kind_of_key(cursor, bearer)
-        if kind == "unknown":
+    async def require_platform_key(self, cursor: Cursor, bearer: str) -> str:
+        """The key's name. Raises Unauthenticated, or Forbidden for a good key of another kind."""
+        holder = await repository.holder_of_key(cursor, bearer)
+        if holder.kind == "unknown":
             raise Unauthenticated("The key is not known, or was revoked.")
-        if kind == "org":
+        if holder.kind == "org":
             raise Forbidden(
                 "This is a tenant's key; the registry takes the platform's.",
                 code="platform_key_required",
             )
+        return holder.name
 
     def require_plane(self, bearer: str) -> PlaneClaims:
         """Raises Unauthenticated."""

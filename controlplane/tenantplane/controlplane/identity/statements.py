@@ -20,10 +20,10 @@ INSERT INTO controlplane.platform_key (sha256, name) VALUES (%(sha256)s, %(name)
 ON CONFLICT (sha256) DO NOTHING
 """
 # An org's own key is told apart, so that its holder learns that it is good, but not for this.
-KIND_OF_KEY: Final[LiteralString] = """
+HOLDER_OF_KEY: Final[LiteralString] = """
 -- all orgs: a key's hash is looked up before it is known whose it is.
-SELECT EXISTS (SELECT FROM controlplane.platform_key
-                WHERE sha256 = %(sha256)s AND revoked_at IS NULL) AS is_platform_key,
+SELECT (SELECT name FROM controlplane.platform_key
+         WHERE sha256 = %(sha256)s AND revoked_at IS NULL) AS platform_key,
        EXISTS (SELECT FROM controlplane.api_key
                 WHERE sha256 = %(sha256)s AND revoked_at IS NULL) AS is_org_key
 """

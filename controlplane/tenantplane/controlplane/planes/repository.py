@@ -93,6 +93,12 @@ async def placed(cursor: Cursor, plane: str, org_ids: Sequence[str]) -> dict[str
     return {row["org_id"]: row["root_org_id"] for row in await cursor.fetchall()}
 
 
+async def signed_snapshots(cursor: Cursor, org_ids: Sequence[str]) -> dict[str, str]:
+    """The snapshot in force of each org, as it was signed."""
+    await cursor.execute(statements.LEVELS, {"org_ids": list(org_ids)})
+    return {row["org_id"]: row["jws"] for row in await cursor.fetchall()}
+
+
 async def lock_plane(cursor: Cursor, name: str) -> PlaneRow | None:
     await cursor.execute(statements.LOCK_PLANE, {"name": name})
     row = await cursor.fetchone()

@@ -5,7 +5,9 @@ Services never commit: the caller's transaction is the unit of work.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -19,7 +21,7 @@ from tenantplane.controlplane.planes.schemas import ChangedSnapshots, PlaneRow, 
 from tenantplane.controlplane.security import security_event
 from tenantplane.core.apis.planes import EnrollRequest, IsolationReport
 from tenantplane.core.apis.registry import PlaneCreated, PlaneRequest, PlaneView
-from tenantplane.core.apis.snapshot import BEACON_TYP, Beacon, versions_digest
+from tenantplane.core.apis.snapshot import BEACON_TYP, Beacon, Level, versions_digest
 from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.errors import (
     FieldError,
@@ -180,6 +182,13 @@ class Planes:
                 code="org_not_on_plane",
             )
 
+    async def levels(self, cursor: Cursor, org_ids: Sequence[str]) -> dict[str, tuple[Level, ...]]:
+        """The limits that are in force for each org, root first; an org without a snapshot is not
+        there."""
+        # Signed here, by this service's own key: read, not verified again.
+        signed = await repository.signed_snapshots(cursor, org_ids)
+        return {org_id: _levels(jws) for org_id, jws in signed.items()}
+
     async def _ensure(self, cursor: Cursor, name: str, request: PlaneRequest) -> None:
         await repository.insert_plane(cursor, name, request.region, request.endpoint, request.kind)
         plane = await repository.lock_plane(cursor, name)
@@ -199,6 +208,12 @@ class Planes:
         if not views:
             raise NotFound(f"There is no plane {name!r}.")
         return views[0]
+
+
+def _levels(jws: str) -> tuple[Level, ...]:
+    payload = jws.split(".")[1]
+    content = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return tuple(Level.model_validate(level) for level in content["levels"])
 
 
 def _refused_token(reason: str, code: str) -> Unauthenticated:

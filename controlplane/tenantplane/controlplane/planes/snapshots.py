@@ -5,14 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from tenantplane.core.apis.limits import Limits
-from tenantplane.core.apis.plan import ModelOffer
-from tenantplane.core.apis.snapshot import ApiKeyGrant, Level, ModelGrant, Snapshot
-from tenantplane.core.money import parse_usd, price_per_token
+from tenantplane.controlplane.planes.offers import model_grants, tool_prices
+from tenantplane.core.apis.limits import Caps, Limits, RunLimits
+from tenantplane.core.apis.plan import Prices
+from tenantplane.core.apis.snapshot import (
+    ApiKeyGrant,
+    CapRaise,
+    Level,
+    LevelLimits,
+    PromptGrant,
+    RoleBound,
+    RunBounds,
+    Snapshot,
+)
+from tenantplane.core.money import parse_usd
 
 Status = Literal["active", "suspended", "deleted"]
 
@@ -35,10 +45,14 @@ class OrgTerms:
     max_offline_seconds: int
     token_epoch: int
     limits: Limits
+    raises: tuple[CapRaise, ...] = ()
+    excess_acknowledged_until: datetime | None = None
     tools: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     data_sources: tuple[str, ...] = ()
-    offers: tuple[ModelOffer, ...] = ()
+    prompts: tuple[PromptGrant, ...] = ()
+    role_bound: tuple[RoleBound, ...] = ()
+    prices: Prices = field(default_factory=Prices)
 
 
 def build(line: Sequence[OrgTerms], keys: Sequence[ApiKeyGrant]) -> Snapshot:
@@ -47,7 +61,9 @@ def build(line: Sequence[OrgTerms], keys: Sequence[ApiKeyGrant]) -> Snapshot:
     org = line[-1]
     assert org.plane is not None
     status = _effective_status(line)
-    gone = status == "deleted"
+    if status == "deleted":
+        org, keys = _granting_nothing(org), ()
+    limits = org.limits
     return Snapshot(
         org_id=org.org_id,
         root_org_id=org.root_org_id,
@@ -61,10 +77,18 @@ def build(line: Sequence[OrgTerms], keys: Sequence[ApiKeyGrant]) -> Snapshot:
         max_offline_seconds=org.max_offline_seconds,
         price_book_version=org.price_book_version,
         levels=tuple(_level(member) for member in line),
-        tools=() if gone else org.tools,
-        models=() if gone else _grants(org),
-        data_sources=() if gone else org.data_sources,
-        api_keys=() if gone else tuple(sorted(keys, key=lambda key: key.key_id)),
+        per_user=_caps(limits.per_user) if limits.per_user else None,
+        per_key=_caps(limits.per_key) if limits.per_key else None,
+        per_run=_run_bounds(limits.per_run) if limits.per_run else None,
+        on_provider_excess=limits.on_provider_excess or "halt",
+        excess_acknowledged_until=org.excess_acknowledged_until,
+        tools=org.tools,
+        models=model_grants(org.models, org.prices.models),
+        data_sources=org.data_sources,
+        prompts=org.prompts,
+        role_bound=org.role_bound,
+        tool_nanousd=tool_prices(org.tools, org.prices.tools),
+        api_keys=tuple(sorted(keys, key=lambda key: key.key_id)),
     )
 
 
@@ -81,6 +105,10 @@ def versioned(snapshot: Snapshot, version: int, issued_at: datetime) -> dict[str
     )
 
 
+def _granting_nothing(org: OrgTerms) -> OrgTerms:
+    return replace(org, tools=(), models=(), data_sources=(), prompts=(), role_bound=())
+
+
 def _effective_status(line: Sequence[OrgTerms]) -> Status:
     # An umbrella that is suspended stops its whole tree, on every plane, by each org's snapshot.
     own = line[-1].status
@@ -90,7 +118,6 @@ def _effective_status(line: Sequence[OrgTerms]) -> Status:
 
 
 def _level(org: OrgTerms) -> Level:
-    limits = org.limits
     return Level(
         # An org is one level in its own snapshot and in those of its children. If its kind said
         # "umbrella" there and "org" here, its money would be counted in two accounts.
@@ -98,35 +125,29 @@ def _level(org: OrgTerms) -> Level:
         id=org.org_id,
         time_zone=org.time_zone,
         suspended=org.status != "active",
-        requests_per_minute=limits.requests_per_minute,
-        tokens_per_minute=limits.tokens_per_minute,
-        soft_cap_nanousd=_nano(limits.soft_cap_usd),
-        hard_cap_nanousd=_nano(limits.hard_cap_usd),
+        raises=org.raises,
+        **_caps(org.limits).model_dump(),
+    )
+
+
+def _caps(caps: Caps) -> LevelLimits:
+    return LevelLimits(
+        requests_per_minute=caps.requests_per_minute,
+        tokens_per_minute=caps.tokens_per_minute,
+        concurrent_calls=caps.concurrent_calls,
+        soft_cap_nanousd=_nano(caps.soft_cap_usd),
+        hard_cap_nanousd=_nano(caps.hard_cap_usd),
+        day_soft_cap_nanousd=_nano(caps.soft_cap_usd_per_day),
+        day_hard_cap_nanousd=_nano(caps.hard_cap_usd_per_day),
+        shadow=bool(caps.shadow),
+    )
+
+
+def _run_bounds(limits: RunLimits) -> RunBounds:
+    return RunBounds(
+        steps=limits.steps, seconds=limits.seconds, cost_nanousd=_nano(limits.cost_usd)
     )
 
 
 def _nano(usd: str | None) -> int | None:
     return None if usd is None else parse_usd(usd)
-
-
-def _grants(org: OrgTerms) -> tuple[ModelGrant, ...]:
-    # A model without an offer has no price, and what has no price is not granted.
-    offers = {offer.name: offer for offer in org.offers}
-    return tuple(_grant(offers[name]) for name in org.models if name in offers)
-
-
-def _grant(offer: ModelOffer) -> ModelGrant:
-    is_embedding = offer.kind == "embedding"
-    return ModelGrant(
-        name=offer.name,
-        kind=offer.kind,
-        dimensions=offer.dimensions,
-        provider=offer.provider,
-        upstream_model=offer.upstream_model or offer.name,
-        input_nanousd_per_token=price_per_token(offer.input_usd_per_million_tokens),
-        output_nanousd_per_token=price_per_token(offer.output_usd_per_million_tokens or "0"),
-        # An embedding call has no output: what it is held for is its prompt, and the least that a
-        # grant can say besides.
-        max_output_tokens=1 if is_embedding else offer.max_output_tokens,
-        context_tokens=offer.context_tokens,
-    )

@@ -90,6 +90,9 @@ PLACED: Final[LiteralString] = """
 SELECT org_id, root_org_id FROM controlplane.snapshot
  WHERE plane = %(plane)s AND org_id = ANY(%(org_ids)s)
 """
+LEVELS: Final[LiteralString] = """
+SELECT org_id, jws FROM controlplane.snapshot WHERE org_id = ANY(%(org_ids)s)
+"""
 
 # NO KEY: whoever places an org refers to the plane's row while holding its tree, and must not wait
 # here for one that holds the plane and waits for that tree.

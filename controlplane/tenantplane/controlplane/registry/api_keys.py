@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 
 from tenantplane.controlplane.db.cursors import Cursor
-from tenantplane.controlplane.registry import decisions, repository
-from tenantplane.controlplane.registry.schemas import OrgRow
+from tenantplane.controlplane.registry import repository
+from tenantplane.controlplane.registry.locks import hold_org
 from tenantplane.controlplane.registry.signing import Signatory
 from tenantplane.core.apis.registry import ApiKeyCreated, ApiKeyRequest, ApiKeyView
 from tenantplane.core.errors import NotFound
@@ -23,7 +23,7 @@ class ApiKeys:
         self, cursor: Cursor, org_id: str, request: ApiKeyRequest
     ) -> tuple[ApiKeyView, str]:
         """The key and its secret, which nobody can read again. Raises NotFound."""
-        await self._lock(cursor, org_id)
+        await hold_org(cursor, org_id)
         # SHA-256 alone, no slow hash: the secret has 256 random bits, and there is no list of them.
         secret = new_api_key()
         sha256 = hashlib.sha256(secret.encode()).digest()
@@ -33,7 +33,7 @@ class ApiKeys:
 
     async def revoke(self, cursor: Cursor, org_id: str, key_id: str) -> ApiKeyView:
         """Idempotent. Raises NotFound."""
-        await self._lock(cursor, org_id)
+        await hold_org(cursor, org_id)
         view = await repository.revoke_key(cursor, org_id, key_id)
         if view is None:
             raise NotFound(f"Tenant {org_id!r} has no key {key_id!r}.")
@@ -43,15 +43,6 @@ class ApiKeys:
     async def keys(self, cursor: Cursor, org_id: str) -> list[ApiKeyView]:
         """All keys, revoked and expired ones too."""
         return await repository.keys(cursor, org_id)
-
-    async def _lock(self, cursor: Cursor, org_id: str) -> OrgRow:
-        org = await repository.read_org(cursor, org_id)
-        if org is not None:
-            await repository.lock_roots(cursor, [org.root_org_id])
-            org = await repository.lock_org(cursor, org_id)
-        if org is None or org.status == "deleted":
-            raise decisions.no_such_tenant(org_id)
-        return org
 
 
 def created(view: ApiKeyView, secret: str, version: int) -> ApiKeyCreated:

@@ -195,8 +195,32 @@ def refuse_unpriced(plan: PlanSpec) -> None:
         for index, name in enumerate(names)
         if name in names[:index]
     )
+    tools = [price.name for price in plan.prices.tools]
+    errors += tuple(
+        FieldError(f"prices.tools.{index}.name", f"{name!r} is priced twice: keep one")
+        for index, name in enumerate(tools)
+        if name in tools[:index]
+    )
     if errors:
         raise Unprocessable("The plan's models and prices do not agree.", errors=errors)
+
+
+def refuse_bad_fallbacks(plan: PlanSpec) -> None:
+    """Raises Unprocessable for fallbacks that the plan does not sell, or that are of another kind:
+    a caller who asked for an answer can do nothing with vectors."""
+    kinds = {offer.name: offer.kind for offer in plan.prices.models}
+    errors = []
+    for index, offer in enumerate(plan.prices.models):
+        for at, name in enumerate(offer.fallbacks):
+            path = f"prices.models.{index}.fallbacks.{at}"
+            if name not in kinds:
+                errors.append(FieldError(path, f"{name!r} has no price: add it to prices.models"))
+            elif kinds[name] != offer.kind:
+                errors.append(FieldError(path, f"{name!r} is of kind {kinds[name]}: name another"))
+            elif name in offer.fallbacks[:at]:
+                errors.append(FieldError(path, f"{name!r} is named twice: keep one"))
+    if errors:
+        raise Unprocessable("The plan's models cannot fall back so.", errors=tuple(errors))
 
 
 def refuse_unpriced_allowance(spec: TenantSpec, plan: PlanSpec) -> None:

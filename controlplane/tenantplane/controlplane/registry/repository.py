@@ -9,12 +9,12 @@ from psycopg.types.json import Jsonb
 
 from tenantplane.controlplane.db.cursors import Cursor
 from tenantplane.controlplane.registry import statements
-from tenantplane.controlplane.registry.entitlements import OrgEntitlement, PlanEntitlement
 from tenantplane.controlplane.registry.schemas import LineRow, OrgRow, PlanRow, PlanTerms
 from tenantplane.core.apis.plan import PlanSpec
 from tenantplane.core.apis.registry import ApiKeyRequest, ApiKeyView, PlanView, TenantView
 from tenantplane.core.apis.snapshot import ApiKeyGrant
 from tenantplane.core.apis.tenant import OIDCIssuer, TenantSpec
+from tenantplane.core.entitlements import OrgEntitlement, PlanEntitlement, RoleRow
 
 
 async def lock_plan(cursor: Cursor, name: str) -> PlanRow | None:
@@ -51,13 +51,16 @@ async def update_plan(cursor: Cursor, plan: PlanRow) -> None:
 
 
 async def replace_plan_entitlements(
-    cursor: Cursor, plan: str, rows: Sequence[PlanEntitlement]
+    cursor: Cursor, plan: str, rows: Sequence[PlanEntitlement], roles: Sequence[RoleRow]
 ) -> None:
     await cursor.execute(statements.CLEAR_PLAN_ENTITLEMENTS, {"plan": plan})
     await cursor.execute(
         statements.INSERT_PLAN_ENTITLEMENTS,
         {"plan": plan, "kinds": [r.kind for r in rows], "names": [r.name for r in rows]},
     )
+    await cursor.execute(statements.CLEAR_PLAN_ROLES, {"plan": plan})
+    if roles:
+        await cursor.execute(statements.INSERT_PLAN_ROLES, {"plan": plan} | _role_columns(roles))
 
 
 async def delete_plan(cursor: Cursor, name: str) -> None:
@@ -153,7 +156,7 @@ async def children(cursor: Cursor, org: OrgRow) -> list[tuple[str, str]]:
 
 
 async def replace_org_entitlements(
-    cursor: Cursor, org_id: str, rows: Sequence[OrgEntitlement]
+    cursor: Cursor, org_id: str, rows: Sequence[OrgEntitlement], roles: Sequence[RoleRow]
 ) -> None:
     await cursor.execute(statements.CLEAR_ORG_ENTITLEMENTS, {"org_id": org_id})
     await cursor.execute(
@@ -165,6 +168,9 @@ async def replace_org_entitlements(
             "effects": [r.effect for r in rows],
         },
     )
+    await cursor.execute(statements.CLEAR_ORG_ROLES, {"org_id": org_id})
+    if roles:
+        await cursor.execute(statements.INSERT_ORG_ROLES, {"org_id": org_id} | _role_columns(roles))
 
 
 async def replace_issuers(
@@ -198,6 +204,7 @@ async def lines(cursor: Cursor, org_ids: Sequence[str]) -> dict[str, LineRow]:
             | {
                 "path": tuple(row["path"]),
                 "entitlements": tuple(OrgEntitlement(*e) for e in row["entitlements"]),
+                "role_rows": _role_rows(row["role_rows"]),
             }
         )
         for row in await cursor.fetchall()
@@ -210,6 +217,7 @@ async def plan_terms(cursor: Cursor, names: Sequence[str]) -> dict[str, PlanTerm
         row["name"]: PlanTerms(
             PlanSpec.model_validate(row["spec"]),
             tuple(PlanEntitlement(*e) for e in row["entitlements"]),
+            _role_rows(row["role_rows"]),
         )
         for row in await cursor.fetchall()
     }
@@ -254,6 +262,13 @@ async def revoke_key(cursor: Cursor, org_id: str, key_id: str) -> ApiKeyView | N
     await cursor.execute(statements.REVOKE_KEY, {"org_id": org_id, "key_id": key_id})
     row = await cursor.fetchone()
     return None if row is None else ApiKeyView.model_validate(row)
+
+
+async def snapshot_version(cursor: Cursor, org_id: str) -> int:
+    """0 where the org has no plane yet."""
+    await cursor.execute(statements.SNAPSHOT_VERSION, {"org_id": org_id})
+    row = await cursor.fetchone()
+    return 0 if row is None else int(row["version"])
 
 
 async def view_org(cursor: Cursor, org_id: str, live_seconds: int) -> TenantView | None:
@@ -305,6 +320,18 @@ def _org_parameters(org: OrgRow) -> dict[str, Any]:
         "writer": org.writer,
         "generation": org.generation,
         "token_epoch": org.token_epoch,
+    }
+
+
+def _role_rows(rows: list[list[Any]]) -> tuple[RoleRow, ...]:
+    return tuple(RoleRow(*row) for row in rows)
+
+
+def _role_columns(rows: Sequence[RoleRow]) -> dict[str, Any]:
+    return {
+        "kinds": [row.kind for row in rows],
+        "names": [row.name for row in rows],
+        "roles": [row.role for row in rows],
     }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tenantplane.controlplane.planes.snapshots import Status
 from tenantplane.controlplane.registry.decisions import Held, ParentOrg
-from tenantplane.controlplane.registry.entitlements import OrgEntitlement, PlanEntitlement
 from tenantplane.core.apis.plan import PlanSpec
 from tenantplane.core.apis.tenant import TenantSpec
+from tenantplane.core.entitlements import Lists, OrgEntitlement, PlanEntitlement, RoleRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ class LineRow:
     price_book_version: int
     version: int | None
     content_sha256: bytes | None
+    excess_acknowledged_until: datetime | None
     entitlements: tuple[OrgEntitlement, ...]
+    role_rows: tuple[RoleRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,14 @@ class PlanTerms:
 
     spec: PlanSpec
     entitlements: tuple[PlanEntitlement, ...]
+    role_rows: tuple[RoleRow, ...]
+
+
+def lists_of(org: LineRow, plan: PlanTerms | None) -> Lists:
+    """The rows that decide what an org may use."""
+    if plan is None:
+        return Lists(org=org.entitlements, org_roles=org.role_rows)
+    return Lists(plan.entitlements, org.entitlements, plan.role_rows, org.role_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ Services never commit: the caller's transaction is the unit of work, and a refus
 the last good state. What a snapshot says comes from the whole line of an org, so writes run as
 system jobs; reads of one tenant run as that tenant.
 
-Locks, always in this order: the plan's row (shared by tenants' writes, alone for the plan's), then
-the rows of the roots by name. Whoever signs reads all sources after it has them.
+Locks, always in this order: the plan's row (shared by tenants' writes, alone for the plan's), the
+catalogue (likewise), then the rows of the roots by name. Whoever signs reads all sources after it
+has them.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from dataclasses import replace
 from tenantplane.controlplane.db.cursors import Cursor
 from tenantplane.controlplane.planes.service import Planes
 from tenantplane.controlplane.registry import decisions, repository
+from tenantplane.controlplane.registry.catalogue import repository as catalogue
 from tenantplane.controlplane.registry.decisions import DeletionPolicy, Writer
-from tenantplane.controlplane.registry.entitlements import org_rows, plan_rows
 from tenantplane.controlplane.registry.schemas import OrgRow, OrgStanding, PlanRow
 from tenantplane.controlplane.registry.signing import Signatory
 from tenantplane.controlplane.usage.service import Usage
 from tenantplane.core.apis.plan import PlanSpec
 from tenantplane.core.apis.registry import PlanView, TenantView
 from tenantplane.core.apis.tenant import OIDCIssuer, TenantSpec
+from tenantplane.core.entitlements import org_rows, plan_rows, role_rows
 from tenantplane.core.errors import Conflict, FieldError, NotFound
 
 
@@ -43,15 +45,17 @@ class Registry:
         Raises Unprocessable, Conflict (`other_writer`, `stale_generation`).
         """
         decisions.refuse_unpriced(spec)
+        decisions.refuse_bad_fallbacks(spec)
         before = await repository.lock_plan(cursor, name)
         if before is None:
             if not await repository.insert_plan(
                 cursor, name, spec, writer.name, writer.generation_over(0)
             ):
                 raise _lost_race(f"plan {name!r}")
-            await repository.replace_plan_entitlements(cursor, name, plan_rows(spec.entitlements))
+            await _write_plan_lists(cursor, name, spec)
             return await self._plan_view(cursor, name, changed=True)
         decisions.fence(before.held(), writer)
+        await catalogue.lock_for_use(cursor)
         changed = await self._rewrite_plan(cursor, before, spec, writer)
         return await self._plan_view(cursor, name, changed=changed)
 
@@ -80,6 +84,7 @@ class Registry:
         `org_id_used`, `issuer_taken`, `other_writer`, `stale_generation`, `concurrent_write`)."""
         decisions.refuse_unsupported(spec)
         plan = await repository.share_plan(cursor, spec.plan)
+        await catalogue.lock_for_use(cursor)
         before = await self._lock_tree(cursor, org_id, spec.parent)
         if before is not None:
             decisions.fence(before.held(), writer)
@@ -181,9 +186,7 @@ class Registry:
             ),
         )
         if changed:
-            await repository.replace_plan_entitlements(
-                cursor, before.name, plan_rows(spec.entitlements)
-            )
+            await _write_plan_lists(cursor, before.name, spec)
             await repository.lock_roots_of_plan(cursor, before.name)
             touched = await repository.trees_under_plan(cursor, before.name)
             await self._signatory.sign_anew(cursor, sorted(touched))
@@ -240,8 +243,9 @@ class Registry:
         return created
 
     async def _write_lists(self, cursor: Cursor, org: OrgRow) -> None:
+        lists = org.spec.entitlements
         await repository.replace_org_entitlements(
-            cursor, org.org_id, org_rows(org.spec.entitlements)
+            cursor, org.org_id, org_rows(lists), role_rows(lists)
         )
         taken = await repository.replace_issuers(cursor, org.org_id, org.spec.identity.issuers)
         if taken is not None:
@@ -301,6 +305,11 @@ class Registry:
         if not views:
             raise _no_such_plan(name)
         return views[0].model_copy(update={"changed": changed})
+
+
+async def _write_plan_lists(cursor: Cursor, plan: str, spec: PlanSpec) -> None:
+    lists = spec.entitlements
+    await repository.replace_plan_entitlements(cursor, plan, plan_rows(lists), role_rows(lists))
 
 
 def _says_something_new(before: OrgRow | None, after: OrgRow) -> bool:

@@ -34,6 +34,14 @@ INSERT INTO controlplane.plan_entitlement (plan, kind, name)
 SELECT %(plan)s, row.kind, row.name
   FROM unnest(%(kinds)s::text[], %(names)s::text[]) AS row (kind, name)
 """
+CLEAR_PLAN_ROLES: Final[LiteralString] = """
+DELETE FROM controlplane.plan_role_bound WHERE plan = %(plan)s
+"""
+INSERT_PLAN_ROLES: Final[LiteralString] = """
+INSERT INTO controlplane.plan_role_bound (plan, kind, name, role)
+SELECT %(plan)s, row.kind, row.name, row.role
+  FROM unnest(%(kinds)s::text[], %(names)s::text[], %(roles)s::text[]) AS row (kind, name, role)
+"""
 PLAN_NAMES: Final[LiteralString] = "SELECT name FROM controlplane.plan ORDER BY name"
 PLANS: Final[LiteralString] = """
 -- all orgs: counts the tenants of a plan.
@@ -109,6 +117,14 @@ SELECT %(org_id)s, row.kind, row.name, row.effect
   FROM unnest(%(kinds)s::text[], %(names)s::text[], %(effects)s::text[])
        AS row (kind, name, effect)
 """
+CLEAR_ORG_ROLES: Final[LiteralString] = """
+DELETE FROM controlplane.org_role_bound WHERE org_id = %(org_id)s
+"""
+INSERT_ORG_ROLES: Final[LiteralString] = """
+INSERT INTO controlplane.org_role_bound (org_id, kind, name, role)
+SELECT %(org_id)s, row.kind, row.name, row.role
+  FROM unnest(%(kinds)s::text[], %(names)s::text[], %(roles)s::text[]) AS row (kind, name, role)
+"""
 CLEAR_ISSUERS: Final[LiteralString] = """
 DELETE FROM controlplane.issuer WHERE org_id = %(org_id)s
 """
@@ -150,9 +166,11 @@ WITH line AS (
 )
 SELECT o.org_id, o.root_org_id, o.path, o.status, o.spec, o.plan, o.region, o.token_epoch, o.plane,
        coalesce(p.price_book_version, 1) AS price_book_version,
-       s.version, s.content_sha256,
+       s.version, s.content_sha256, o.excess_acknowledged_until,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(e.kind, e.name, e.effect)), '[]')
-          FROM controlplane.org_entitlement e WHERE e.org_id = o.org_id) AS entitlements
+          FROM controlplane.org_entitlement e WHERE e.org_id = o.org_id) AS entitlements,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(b.kind, b.name, b.role)), '[]')
+          FROM controlplane.org_role_bound b WHERE b.org_id = o.org_id) AS role_rows
   FROM line
   JOIN controlplane.org o ON o.org_id = line.org_id
   LEFT JOIN controlplane.plan p ON p.name = o.plan
@@ -161,7 +179,9 @@ SELECT o.org_id, o.root_org_id, o.path, o.status, o.spec, o.plan, o.region, o.to
 PLANS_OF_LINES: Final[LiteralString] = """
 SELECT p.name, p.spec,
        (SELECT coalesce(jsonb_agg(jsonb_build_array(e.kind, e.name)), '[]')
-          FROM controlplane.plan_entitlement e WHERE e.plan = p.name) AS entitlements
+          FROM controlplane.plan_entitlement e WHERE e.plan = p.name) AS entitlements,
+       (SELECT coalesce(jsonb_agg(jsonb_build_array(b.kind, b.name, b.role)), '[]')
+          FROM controlplane.plan_role_bound b WHERE b.plan = p.name) AS role_rows
   FROM controlplane.plan p WHERE p.name = ANY(%(names)s)
 """
 KEYS_OF_ORGS: Final[LiteralString] = """
@@ -187,6 +207,9 @@ UPDATE controlplane.api_key SET revoked_at = coalesce(revoked_at, now())
 RETURNING key_id, name, user_id, roles, scopes, created_at, expires_at, revoked_at
 """
 
+SNAPSHOT_VERSION: Final[LiteralString] = """
+SELECT version FROM controlplane.snapshot WHERE org_id = %(org_id)s
+"""
 _VIEW: Final[LiteralString] = """
 SELECT o.org_id, o.root_org_id, o.status, o.spec, o.writer, o.generation, o.token_epoch, o.plane,
        coalesce(s.version, 0) AS version, p.endpoint,

@@ -16,6 +16,8 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 # A role, tool, model or plan: lower-case words joined by - . _ or /
 NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9._/]{0,98}[a-z0-9])?$"
+# A prompt, or one version of it: greeting, greeting@3
+PROMPT_PATTERN: Final = r"^[a-z0-9]([-a-z0-9._/]{0,98}[a-z0-9])?(@[1-9][0-9]{0,8})?$"
 USD_PATTERN: Final = r"^[0-9]{1,7}(\.[0-9]{1,9})?$"
 
 
@@ -47,6 +49,7 @@ def _token_price(text: str) -> str:
 
 OrgId = Annotated[str, Field(pattern=ORG_ID_PATTERN, max_length=40)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+PromptName = Annotated[str, Field(pattern=PROMPT_PATTERN, max_length=110)]
 USD = Annotated[str, Field(pattern=USD_PATTERN, max_length=17), AfterValidator(_usd)]
 USDPerMillionTokens = Annotated[
     str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})?$", max_length=10), AfterValidator(_token_price)

@@ -56,6 +56,20 @@ class AuditBatch(Wire):
     commitments: tuple[AuditCommitment, ...] = Field(max_length=1000)
 
 
+class OrgUsage(Wire):
+    """What the control plane knows of one org's events: how many, and the sum of their deltas."""
+
+    org_id: str
+    events: int
+    nanousd: int
+
+
+class PlaneUsage(Wire):
+    """All that a plane has reported and the control plane acknowledged, by org."""
+
+    orgs: tuple[OrgUsage, ...]
+
+
 class BatchAck(Wire):
     """`accepted` were new, `duplicate` were there already: both are done with."""
 

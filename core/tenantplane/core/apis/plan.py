@@ -6,8 +6,9 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tenantplane.core.apis.common import Model, Name, USDPerMillionTokens
+from tenantplane.core.apis.common import USD, Model, Name, USDPerMillionTokens
 from tenantplane.core.apis.limits import Limits
+from tenantplane.core.apis.names import NameLists, RoleBoundLists
 from tenantplane.core.money import price_per_token
 
 # pgvector's HNSW index ends here for type `vector` (github.com/pgvector/pgvector, "HNSW").
@@ -19,6 +20,10 @@ _OUTPUT_PRICED: Final = (
 _OUTPUT_FREE: Final = "an embedding model has no output: remove outputUSDPerMillionTokens"
 _DIMENSIONS_NAMED: Final = (
     "dimensions is required for kind: embedding; it is the length of the model's vectors"
+)
+_FALLBACK_TO_ITSELF: Final = "a model is no fallback of its own: remove it from fallbacks"
+_CHAT_PRICES: Final = (
+    "reasoningUSDPerMillionTokens and imageUSD are for kind: chat; remove them, or set kind"
 )
 _DIMENSIONS_LEFT_OUT: Final = "dimensions is for kind: embedding; remove it, or set kind"
 
@@ -49,6 +54,17 @@ class ModelOffer(Model):
                     "rule": "self.kind == 'embedding' || !has(self.dimensions)",
                     "message": _DIMENSIONS_LEFT_OUT,
                     "fieldPath": ".dimensions",
+                },
+                {
+                    "rule": "self.kind == 'chat' || (!has(self.reasoningUSDPerMillionTokens)"
+                    " && !has(self.imageUSD))",
+                    "message": _CHAT_PRICES,
+                    "fieldPath": ".kind",
+                },
+                {
+                    "rule": "!has(self.fallbacks) || !(self.name in self.fallbacks)",
+                    "message": _FALLBACK_TO_ITSELF,
+                    "fieldPath": ".fallbacks",
                 },
             ]
         }
@@ -84,6 +100,32 @@ class ModelOffer(Model):
         description="Selling price of a million completion tokens in USD, such as '0.60'; at most three decimals. "
         "Required for kind: chat; an embedding model has no output.",
     )
+    cached_input_usd_per_million_tokens: USDPerMillionTokens | None = Field(
+        default=None,
+        alias="cachedInputUSDPerMillionTokens",
+        description="Selling price of prompt tokens that the provider had cached; "
+        "inputUSDPerMillionTokens where absent.",
+    )
+    reasoning_usd_per_million_tokens: USDPerMillionTokens | None = Field(
+        default=None,
+        alias="reasoningUSDPerMillionTokens",
+        description="Selling price of tokens that the model thought with; "
+        "outputUSDPerMillionTokens where absent.",
+    )
+    image_usd: USD | None = Field(
+        default=None,
+        alias="imageUSD",
+        description="Selling price of an image in the prompt, such as '0.002'; "
+        "images are refused where absent.",
+    )
+    fallbacks: tuple[Name, ...] = Field(
+        default=(),
+        max_length=5,
+        description="Models to try next, in this order, where the provider is in trouble; of the same kind, "
+        "priced in this plan, and used only for those who may use them.",
+        # In the order of trial: a set has none.
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
     max_output_tokens: int = Field(
         default=4096,
         ge=1,
@@ -104,32 +146,28 @@ class ModelOffer(Model):
             (not is_chat and output is not None and price_per_token(output) > 0, _OUTPUT_FREE),
             (not is_chat and self.dimensions is None, _DIMENSIONS_NAMED),
             (is_chat and self.dimensions is not None, _DIMENSIONS_LEFT_OUT),
+            (
+                not is_chat
+                and (self.reasoning_usd_per_million_tokens or self.image_usd) is not None,
+                _CHAT_PRICES,
+            ),
+            (self.name in self.fallbacks, _FALLBACK_TO_ITSELF),
         )
         if messages := [message for is_broken, message in broken if is_broken]:
             raise ValueError("; ".join(messages))
         return self
 
 
-class PlanEntitlements(Model):
+class PlanEntitlements(NameLists, RoleBoundLists):
     """What every org of the plan may use; nothing else is allowed."""
 
-    tools: tuple[Name, ...] = Field(
-        default=(),
-        max_length=500,
-        description="Tools by name.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
-    )
-    models: tuple[Name, ...] = Field(
-        default=(),
-        max_length=500,
-        description="Models by name, out of prices.models.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
-    )
-    data_sources: tuple[Name, ...] = Field(
-        default=(),
-        max_length=500,
-        description="Data sources by name, such as 'documents'.",
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+
+class ToolPrice(Model):
+    """What a call of one tool costs."""
+
+    name: Name = Field(description="The tool.")
+    usd_per_call: USD = Field(
+        description="Selling price of a call in USD, such as '0.01', whatever it answers."
     )
 
 
@@ -145,6 +183,15 @@ class Prices(Model):
             "x-kubernetes-list-map-keys": ["name"],
         },
     )
+    tools: tuple[ToolPrice, ...] = Field(
+        default=(),
+        max_length=500,
+        description="Tools whose calls cost; a tool that is not here is free of charge.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
 
 
 class PlanSpec(Model):
@@ -153,13 +200,15 @@ class PlanSpec(Model):
     display_name: str = Field(default="", max_length=200, description="The plan's name for people.")
     entitlements: PlanEntitlements = Field(
         default_factory=PlanEntitlements,
-        description="Tools, models and data sources that the plan includes.",
+        description="Tools, models, prompts and data sources that the plan includes.",
     )
     limits: Limits = Field(
         default_factory=Limits,
         description="Limits of each org of the plan; a tenant's own limits override them field by field.",
     )
-    prices: Prices = Field(default_factory=Prices, description="Models and their selling prices.")
+    prices: Prices = Field(
+        default_factory=Prices, description="Selling prices of models and tools."
+    )
 
 
 class Plan(Model):

@@ -7,8 +7,9 @@ from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tenantplane.core.apis.common import Model, Name, OrgId
+from tenantplane.core.apis.common import Model, Name, OrgId, PromptName
 from tenantplane.core.apis.limits import Limits
+from tenantplane.core.apis.names import RoleBoundLists
 
 # Read once: the walk over the zone files takes milliseconds, and every view is validated.
 _TIME_ZONES = available_timezones()
@@ -74,14 +75,35 @@ class Grants(Model):
     )
 
 
-class TenantEntitlements(Model):
-    """(plan ∪ allow) − deny, kind by kind."""
+class PromptGrants(Model):
+    """As Grants, of prompts: `greeting` is every version, `greeting@3` that one."""
+
+    allow: tuple[PromptName, ...] = Field(
+        default=(),
+        max_length=500,
+        description="Allowed beyond the plan; 'greeting@3' pins a version.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    deny: tuple[PromptName, ...] = Field(
+        default=(),
+        max_length=500,
+        description="Denied, whatever the plan says; 'greeting' denies its versions too.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+class TenantEntitlements(RoleBoundLists):
+    """((plan ∪ allow) − deny) ∩ role, kind by kind."""
 
     tools: Grants = Field(
         default_factory=Grants, description="Tools over and above, or denied from, the plan."
     )
     models: Grants = Field(
         default_factory=Grants, description="Models over and above, or denied from, the plan."
+    )
+    prompts: PromptGrants = Field(
+        default_factory=PromptGrants,
+        description="Prompts over and above, or denied from, the plan.",
     )
     data_sources: Grants = Field(
         default_factory=Grants,
@@ -163,7 +185,7 @@ class TenantSpec(Model):
     )
     entitlements: TenantEntitlements = Field(
         default_factory=TenantEntitlements,
-        description="Tools, models and data sources over and above, or denied from, the plan.",
+        description="Tools, models, prompts and data sources over and above, or denied from, the plan.",
     )
     limits: Limits = Field(
         default_factory=Limits, description="Limits that override the plan's, field by field."

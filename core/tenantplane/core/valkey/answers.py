@@ -32,17 +32,37 @@ class Reason(StrEnum):
     SUSPENDED = "SUSPENDED"
     REQUESTS = "REQUESTS"
     TOKENS = "TOKENS"
+    CONCURRENCY = "CONCURRENCY"  # as many holds as the level may have at a time are open
     SOFT_CAP = "SOFTCAP"
     HARD_CAP = "HARDCAP"
     SETTLED = "SETTLED"  # the hold id was settled or released already: it cannot be held again
 
 
 @dataclass(frozen=True, slots=True)
+class WindowUse:
+    """Requests and tokens of a level in the sliding window, this request included where it was
+    admitted. A limit of None does not limit; `…_reset_ms` is when the oldest of what is counted
+    leaves the window, 0 where nothing is counted."""
+
+    level_kind: str
+    level_id: str
+    requests: int
+    tokens: int
+    requests_limit: int | None = None
+    tokens_limit: int | None = None
+    requests_reset_ms: int = 0
+    tokens_reset_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
-    """Nothing was counted. `limit` and `used` are requests, tokens or nano-dollars by `reason`.
+    """Nothing was counted. `limit` and `used` are requests, tokens, calls or nano-dollars by
+    `reason`.
 
     `retry_after_ms` is when the same request may pass: the window has moved on far enough, or the
-    period ends. None where waiting does not help (suspended, or more than the limit in one go).
+    period ends. None where that is not known (a call must end first) or waiting does not help
+    (suspended, or more than the limit in one go). `windows` as in Admitted, as far as they were
+    read: empty for a suspension.
     """
 
     reason: Reason
@@ -52,6 +72,7 @@ class Refused:
     used: int
     retry_after_ms: int | None
     period: str | None = None
+    windows: tuple[WindowUse, ...] = ()
 
 
 class Placing(StrEnum):
@@ -61,24 +82,20 @@ class Placing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class WindowUse:
-    """Requests and tokens of a level in the sliding window, this request included."""
-
-    level_kind: str
-    level_id: str
-    requests: int
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
 class Admitted:
-    """The hold stands under all levels until `deadline_unix_ms` on the server's clock."""
+    """The hold of `held_nanousd`, which may be less than was asked for where the request named a
+    least amount, stands under all levels until `deadline_unix_ms` on the server's clock.
+
+    `shadowed` says what levels in shadow would have refused, were they not: of each level all that
+    stood against the request.
+    """
 
     placing: Placing
     held_nanousd: int
     deadline_unix_ms: int
-    # Only levels that limit a rate.
+    # Only levels that limit a rate, in the order of the request.
     windows: tuple[WindowUse, ...]
+    shadowed: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +154,23 @@ class PeriodSpend:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenCalls:
+    """Open holds of a level that limits how many there may be at a time."""
+
+    level_kind: str
+    level_id: str
+    calls: int
+    calls_limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spend:
+    """What the levels use now; reading it counts nothing."""
+
     periods: tuple[PeriodSpend, ...]
+    # Only levels that limit a rate, and calls at a time.
+    windows: tuple[WindowUse, ...] = ()
+    calls: tuple[OpenCalls, ...] = ()
 
 
 AdmitAnswer = Admitted | Refused | Stale | NotInstalled | EpochLost

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
@@ -34,7 +34,14 @@ from tenantplane.core.valkey.answers import (
     SpendAnswer,
     Stale,
 )
-from tenantplane.core.valkey.requests import AdmitRequest, Installation, Level, Stage
+from tenantplane.core.valkey.pipeline import Pipelines
+from tenantplane.core.valkey.requests import (
+    WINDOW_MS,
+    AdmitRequest,
+    Installation,
+    Level,
+    Stage,
+)
 from tenantplane.core.valkey.settings import ValkeySettings
 
 _log = logging.getLogger(__name__)
@@ -42,7 +49,7 @@ _log = logging.getLogger(__name__)
 _BAD_ARGUMENT = "BADARG "
 # How the library names the arguments of `admit` that follow from what a caller asks for. All others
 # are this plane's work: its snapshot, its clock, its code.
-_AMOUNTS_OF_A_REQUEST = ("hold amount ", "tokens ")
+_AMOUNTS_OF_A_REQUEST = ("hold amount ", "least amount ", "tokens ")
 _FUNCTION_MISSING = "Function not found"
 # Policies under which Valkey refuses writes when its memory is full, rather than forget money.
 _KEEPS_EVERYTHING = "noeviction"
@@ -70,18 +77,28 @@ class AdmissionStore:
     ) -> None:
         self._on_stale = on_stale
         self._timeout_seconds = settings.timeout_seconds
+        url = settings.url.get_secret_value()
+        # redis-py repeats commands by itself unless told not to. A repeated begin_epoch could
+        # land on a server that has restarted in between, and open it over stale data.
+        once = Retry(NoBackoff(), 0)
         pool = BlockingConnectionPool.from_url(
-            settings.url.get_secret_value(),
+            url,
             max_connections=settings.max_connections,
             timeout=settings.timeout_seconds,
             socket_timeout=settings.timeout_seconds,
             socket_connect_timeout=settings.timeout_seconds,
-            # redis-py repeats commands by itself unless told not to. A repeated begin_epoch could
-            # land on a server that has restarted in between, and open it over stale data.
-            retry=Retry(NoBackoff(), 0),
+            retry=once,
         )
         self._redis = Redis(connection_pool=pool)
+        # What every request does, once before its call and once after it: these go together.
+        self.pipelines = Pipelines(
+            ConnectionPool.from_url(
+                url, socket_connect_timeout=settings.timeout_seconds, retry=once
+            ).make_connection,
+            timeout_seconds=settings.timeout_seconds,
+        )
         self._library = library.load()
+        self._loading = asyncio.Lock()
 
     async def open(self) -> None:
         """Loads the library where it is absent or differs, and checks that nothing is evicted.
@@ -97,6 +114,7 @@ class AdmissionStore:
 
     async def close(self) -> None:
         """Closes all connections."""
+        await self.pipelines.close()
         await self._redis.aclose()
         await self._redis.connection_pool.disconnect()
 
@@ -123,8 +141,8 @@ class AdmissionStore:
         """Places or enlarges a hold under all levels, or says what refused it."""
         arguments = encoding.admit_arguments(request)
         declared = _hold_keys(request.root_org_id, request.epoch, request.hold_id)
-        reply = await self._call("tp_admit", declared, arguments)
-        answer = encoding.admit_answer(reply)
+        reply = await self._gathered("tp_admit", declared, arguments)
+        answer = encoding.admit_answer(reply, request.levels)
         if isinstance(answer, Stale) and self._on_stale is not None:
             self._on_stale()
         return answer
@@ -168,7 +186,8 @@ class AdmissionStore:
         arguments = encoding.settle_arguments(
             root_org_id, epoch, hold_id, stage, nanousd, tokens, expired_only
         )
-        reply = await self._call("tp_settle", _hold_keys(root_org_id, epoch, hold_id), arguments)
+        declared = _hold_keys(root_org_id, epoch, hold_id)
+        reply = await self._gathered("tp_settle", declared, arguments)
         return encoding.settle_answer(reply)
 
     async def expired(self, root_org_id: str, epoch: int, limit: int = 100) -> ExpiredAnswer:
@@ -179,13 +198,16 @@ class AdmissionStore:
         )
         return encoding.expired_answer(reply)
 
-    async def spend(self, root_org_id: str, epoch: int, levels: Sequence[Level]) -> SpendAnswer:
-        """Settled and held of each level's current periods; an account never used reads 0."""
-        arguments = encoding.spend_arguments(root_org_id, epoch, levels)
+    async def spend(
+        self, root_org_id: str, epoch: int, levels: Sequence[Level], window_ms: int = WINDOW_MS
+    ) -> SpendAnswer:
+        """Settled and held of each level's current periods (an account never used reads 0), and
+        the windows and open calls of those that limit them."""
+        arguments = encoding.spend_arguments(root_org_id, epoch, levels, window_ms)
         reply = await self._call(
             "tp_spend", keys.of_root(root_org_id, epoch), arguments, read_only=True
         )
-        return encoding.spend_answer(reply)
+        return encoding.spend_answer(reply, levels)
 
     async def _check_policy(self) -> None:
         memory = await self._bounded(self._redis.info("memory"))
@@ -198,6 +220,10 @@ class AdmissionStore:
 
     async def _load_library(self) -> None:
         """Loading empties the library's memory, so a server that has this version keeps it."""
+        async with self._loading:  # of all the calls that found it missing, one loads it
+            await self._load_where_absent()
+
+    async def _load_where_absent(self) -> None:
         try:
             loaded = await self._bounded(self._redis.fcall_ro("tp_version", 0))
         except ResponseError as error:
@@ -207,12 +233,24 @@ class AdmissionStore:
         if loaded != self._library.version.encode():
             await self._bounded(self._redis.function_load(self._library.source, replace=True))
 
+    async def _gathered(
+        self, function: str, declared: list[str], arguments: list[str]
+    ) -> encoding.Reply:
+        """Together with what else is asked in this turn of the loop; may be repeated."""
+        return await self._answered(
+            function,
+            self.pipelines.call("FCALL", function, len(declared), *declared, *arguments),
+        )
+
     async def _call(
         self, function: str, declared: list[str], arguments: list[str], *, read_only: bool = False
     ) -> encoding.Reply:
         call = self._redis.fcall_ro if read_only else self._redis.fcall
+        return await self._answered(function, call(function, len(declared), *declared, *arguments))
+
+    async def _answered(self, function: str, command: Awaitable[Any]) -> encoding.Reply:
         try:
-            reply = await self._bounded(call(function, len(declared), *declared, *arguments))
+            reply = await self._bounded(command)
         except ConfigurationRefused as refused:
             # The password was changed while we serve: callers are told to wait, operators why.
             _log.error("Valkey refuses this plane: %s", refused)

@@ -1,10 +1,12 @@
 """Requests to arguments, replies to answers: pure, the inverse of the reading in lua/.
 
-Money travels as decimal digits; an absent limit is an empty argument.
+Money travels as decimal digits; an absent limit is an empty argument, or field. A level is one
+argument, its fields ended by newlines: the library keeps what it read from one by its text.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from tenantplane.core import money
@@ -24,6 +26,7 @@ from tenantplane.core.valkey.answers import (
     Installed,
     NoHold,
     NotInstalled,
+    OpenCalls,
     PeriodSpend,
     Placing,
     Reason,
@@ -42,6 +45,12 @@ MAX_INTEGER = int(money.MAX_CAP)
 
 Reply = list[bytes | int]
 
+_MOST_NAME_BYTES = 512
+# What Lua's %c matches. A newline in a name would end a field, and shift the limits after it.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Levels of which the argument is kept: those of an org come with every call of it.
+_MOST_KEPT_LEVELS = 20_000
+
 
 class Arguments:
     """Collects arguments, and all faults, so that one error names every bad field."""
@@ -53,6 +62,14 @@ class Arguments:
     def text(self, value: str) -> None:
         self._values.append(value)
 
+    def fault(self, path: str, message: str) -> None:
+        self._faults.append(FieldError(path, message))
+
+    def name(self, path: str, value: str) -> None:
+        if not _is_name(value):
+            self.fault(path, f"must be 1 to {_MOST_NAME_BYTES} bytes without control characters")
+        self._values.append(value)
+
     def flag(self, value: bool) -> None:
         self._values.append("1" if value else "0")
 
@@ -60,9 +77,7 @@ class Arguments:
         # bool is an int in Python; True dollars is a bug of the caller.
         good = isinstance(value, int) and not isinstance(value, bool)
         if not good or not least <= int(str(value)) <= MAX_INTEGER:
-            self._faults.append(
-                FieldError(path, f"must be a whole number from {least} to {MAX_INTEGER}")
-            )
+            self.fault(path, f"must be a whole number from {least} to {MAX_INTEGER}")
         self._values.append(str(value))
 
     def optional(self, path: str, value: int | None) -> None:
@@ -73,13 +88,28 @@ class Arguments:
 
     def hold_id(self, path: str, value: str) -> None:
         if not is_hold_id(value):
-            self._faults.append(FieldError(path, "must be 1 to 80 letters, digits, '-' or '_'"))
+            self.fault(path, "must be 1 to 80 letters, digits, '-' or '_'")
         self._values.append(value)
 
     def root(self, value: str) -> None:
         """Checked only: the root stands in the keys."""
         if not is_org_id(value):
-            self._faults.append(FieldError("root_org_id", "must be an org id (a DNS label)"))
+            self.fault("root_org_id", "must be an org id (a DNS label)")
+
+    def level(self, path: str, level: Level) -> None:
+        """One argument; that of a level without faults is kept."""
+        kept = _levels.get(id(level))
+        if kept is None or kept[0] is not level:
+            fields = Arguments()
+            _add_level(fields, path, level)
+            kept = level, "".join(f"{value}\n" for value in fields._values)
+            if fields._faults:
+                self._faults += fields._faults
+            else:
+                if len(_levels) >= _MOST_KEPT_LEVELS:
+                    _levels.clear()
+                _levels[id(level)] = kept
+        self._values.append(kept[1])
 
     def done(self) -> list[str]:
         """Raises InvalidInput that names every bad field."""
@@ -91,24 +121,43 @@ class Arguments:
         return self._values
 
 
+# By identity, since the hash of a level is the work that this saves; an entry keeps its level
+# alive, so that no other can have its identity.
+_levels: dict[int, tuple[Level, str]] = {}
+
+
+def _is_name(value: str) -> bool:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can smuggle in
+        return False
+    return 0 < size <= _MOST_NAME_BYTES and not _CONTROL.search(value)
+
+
+def _add_level(fields: Arguments, path: str, level: Level) -> None:
+    fields.name(f"{path}.kind", level.kind)
+    fields.name(f"{path}.id", level.id)
+    fields.flag(level.suspended)
+    fields.flag(level.shadow)
+    fields.optional(f"{path}.requests_per_window", level.requests_per_window)
+    fields.optional(f"{path}.tokens_per_window", level.tokens_per_window)
+    fields.optional(f"{path}.concurrent_calls", level.concurrent_calls)
+    fields.integer(f"{path}.periods", len(level.periods))
+    for number, period in enumerate(level.periods):
+        where = f"{path}.periods[{number}]"
+        fields.name(f"{where}.name", period.name)
+        fields.name(f"{where}.id", period.id)
+        fields.integer(f"{where}.start_unix", period.start_unix)
+        fields.integer(f"{where}.end_unix", period.end_unix)
+        fields.optional(f"{where}.soft_cap_nanousd", period.soft_cap_nanousd)
+        fields.optional(f"{where}.hard_cap_nanousd", period.hard_cap_nanousd)
+
+
 def _add_levels(arguments: Arguments, levels: Sequence[Level]) -> None:
-    arguments.integer("levels", len(levels), least=1)
+    if not levels:
+        arguments.fault("levels", "must be one at least")
     for at, level in enumerate(levels):
-        path = f"levels[{at}]"
-        arguments.text(level.kind)
-        arguments.text(level.id)
-        arguments.flag(level.suspended)
-        arguments.optional(f"{path}.requests_per_window", level.requests_per_window)
-        arguments.optional(f"{path}.tokens_per_window", level.tokens_per_window)
-        arguments.integer(f"{path}.periods", len(level.periods))
-        for number, period in enumerate(level.periods):
-            where = f"{path}.periods[{number}]"
-            arguments.text(period.name)
-            arguments.text(period.id)
-            arguments.integer(f"{where}.start_unix", period.start_unix)
-            arguments.integer(f"{where}.end_unix", period.end_unix)
-            arguments.optional(f"{where}.soft_cap_nanousd", period.soft_cap_nanousd)
-            arguments.optional(f"{where}.hard_cap_nanousd", period.hard_cap_nanousd)
+        arguments.level(f"levels[{at}]", level)
 
 
 def admit_arguments(request: AdmitRequest) -> list[str]:
@@ -116,10 +165,14 @@ def admit_arguments(request: AdmitRequest) -> list[str]:
     arguments = Arguments()
     arguments.root(request.root_org_id)
     arguments.integer("epoch", request.epoch, least=1)
-    arguments.text(request.org_id)
+    arguments.name("org_id", request.org_id)
     arguments.integer("snapshot_version", request.snapshot_version)
     arguments.hold_id("hold_id", request.hold_id)
     arguments.integer("hold_nanousd", request.hold_nanousd)
+    least = request.hold_nanousd if request.least_nanousd is None else request.least_nanousd
+    arguments.integer("least_nanousd", least)
+    if request.least_nanousd is not None and request.least_nanousd > request.hold_nanousd:
+        arguments.fault("least_nanousd", "must not be above hold_nanousd")
     arguments.integer("tokens", request.tokens)
     arguments.integer("ttl_seconds", request.ttl_seconds, least=1)
     arguments.integer("window_ms", request.window_ms, least=1)
@@ -182,11 +235,14 @@ def install_arguments(installation: Installation) -> list[str]:
     return arguments.done()
 
 
-def spend_arguments(root_org_id: str, epoch: int, levels: Sequence[Level]) -> list[str]:
+def spend_arguments(
+    root_org_id: str, epoch: int, levels: Sequence[Level], window_ms: int
+) -> list[str]:
     """Raises InvalidInput that names every bad field."""
     arguments = Arguments()
     arguments.root(root_org_id)
     arguments.integer("epoch", epoch, least=1)
+    arguments.integer("window_ms", window_ms, least=1)
     _add_levels(arguments, levels)
     return arguments.done()
 
@@ -205,6 +261,13 @@ def begin_arguments(epoch: int) -> list[str]:
     arguments = Arguments()
     arguments.integer("epoch", epoch, least=1)
     return arguments.done()
+
+
+# Of each level that limits a rate: its place, requests, tokens, and when the oldest of both leave.
+_WINDOW_PARTS = 5
+# Reason, kind, id, limit, used, retry after, period.
+_REFUSAL_PARTS = 7
+_PERIOD_PARTS = 8
 
 
 def _texts(reply: Reply) -> list[str]:
@@ -228,24 +291,54 @@ def _not_open(parts: list[str]) -> EpochLost | NotInstalled:
     raise ValueError(f"the admission library answered {parts[:1]}, which this client does not know")
 
 
-def admit_answer(reply: Reply) -> AdmitAnswer:
+def _window_uses(parts: list[str], levels: Sequence[Level]) -> tuple[WindowUse, ...]:
+    return tuple(
+        WindowUse(
+            level.kind,
+            level.id,
+            requests,
+            tokens,
+            level.requests_per_window,
+            level.tokens_per_window,
+            requests_reset_ms,
+            tokens_reset_ms,
+        )
+        for at, requests, tokens, requests_reset_ms, tokens_reset_ms in (
+            map(int, group) for group in _groups(parts, _WINDOW_PARTS)
+        )
+        for level in (levels[at],)
+    )
+
+
+def _refused(parts: list[str], windows: tuple[WindowUse, ...] = ()) -> Refused:
+    reason, kind, level_id, limit, used, retry_after, period = parts
+    return Refused(
+        reason=Reason(reason),
+        level_kind=kind,
+        level_id=level_id,
+        limit=int(limit),
+        used=int(used),
+        retry_after_ms=_number(retry_after),
+        period=period or None,
+        windows=windows,
+    )
+
+
+def admit_answer(reply: Reply, levels: Sequence[Level]) -> AdmitAnswer:
+    """`levels` are the request's: windows come by their place among them."""
     match _texts(reply):
-        case ["ADMITTED", placing, held, deadline, *windows]:
-            uses = tuple(
-                WindowUse(kind, level_id, int(requests), int(tokens))
-                for kind, level_id, requests, tokens in _groups(windows, 4)
+        case ["ADMITTED", placing, held, deadline, windows, *parts]:
+            end = int(windows) * _WINDOW_PARTS
+            return Admitted(
+                Placing(placing),
+                int(held),
+                int(deadline),
+                _window_uses(parts[:end], levels),
+                tuple(_refused(group) for group in _groups(parts[end:], _REFUSAL_PARTS)),
             )
-            return Admitted(Placing(placing), int(held), int(deadline), uses)
-        case ["REFUSED", reason, kind, level_id, limit, used, retry_after, period]:
-            return Refused(
-                reason=Reason(reason),
-                level_kind=kind,
-                level_id=level_id,
-                limit=int(limit),
-                used=int(used),
-                retry_after_ms=_number(retry_after),
-                period=period or None,
-            )
+        case ["REFUSED", *parts]:
+            windows_of = _window_uses(parts[_REFUSAL_PARTS:], levels)
+            return _refused(parts[:_REFUSAL_PARTS], windows_of)
         case ["STALE", known]:
             return Stale(int(known))
         case parts:
@@ -288,25 +381,35 @@ def begin_answer(reply: Reply) -> BeginAnswer:
             )
 
 
-def spend_answer(reply: Reply) -> SpendAnswer:
+def _period_spend(parts: list[str]) -> PeriodSpend:
+    kind, level_id, period, period_id, settled, held, soft, hard = parts
+    return PeriodSpend(
+        level_kind=kind,
+        level_id=level_id,
+        period=period,
+        period_id=period_id,
+        settled_nanousd=int(settled),
+        held_nanousd=int(held),
+        soft_cap_nanousd=_number(soft),
+        hard_cap_nanousd=_number(hard),
+    )
+
+
+def _open_calls(parts: list[str], levels: Sequence[Level]) -> OpenCalls:
+    level = levels[int(parts[0])]
+    return OpenCalls(level.kind, level.id, int(parts[1]), level.concurrent_calls or 0)
+
+
+def spend_answer(reply: Reply, levels: Sequence[Level]) -> SpendAnswer:
+    """`levels` are those that were asked for."""
     match _texts(reply):
-        case ["SPEND", *parts]:
+        case ["SPEND", periods, windows, *parts]:
+            windows_at = int(periods) * _PERIOD_PARTS
+            calls_at = windows_at + int(windows) * _WINDOW_PARTS
             return Spend(
-                tuple(
-                    PeriodSpend(
-                        level_kind=kind,
-                        level_id=level_id,
-                        period=period,
-                        period_id=period_id,
-                        settled_nanousd=int(settled),
-                        held_nanousd=int(held),
-                        soft_cap_nanousd=_number(soft),
-                        hard_cap_nanousd=_number(hard),
-                    )
-                    for kind, level_id, period, period_id, settled, held, soft, hard in _groups(
-                        parts, 8
-                    )
-                )
+                tuple(_period_spend(group) for group in _groups(parts[:windows_at], _PERIOD_PARTS)),
+                _window_uses(parts[windows_at:calls_at], levels),
+                tuple(_open_calls(group, levels) for group in _groups(parts[calls_at:], 2)),
             )
         case parts:
             return _not_open(parts)

@@ -10,21 +10,18 @@ import re
 
 from tenantplane.core.ids import is_org_id
 
-MONEY = "tp:{%s}:money:%d"  # hash: installed marker, snapshot versions, accounts
+# hash: installed marker, snapshot versions, accounts, sliding windows, calls at a time
+MONEY = "tp:{%s}:money:%d"
 DEADLINES = "tp:{%s}:deadlines:%d"  # sorted set: open holds by deadline
-PERIODS = "tp:{%s}:periods:%d"  # sorted set: accounts by the end of their period
-WINDOWS = "tp:{%s}:windows:%d"  # hash: sliding windows by level
-IDLE = "tp:{%s}:idle:%d"  # sorted set: sliding windows by the time they are empty
-HOLD = "tp:{%s}:hold:%s:%d"  # hash: one hold
+DUE = "tp:{%s}:due:%d"  # sorted set: accounts and windows by when they may be forgotten
+HOLD = "tp:{%s}:hold:%s:%d"  # string: one hold
 
 # Every key that exists matches one of these (RE2 and Python syntax); proof suites enumerate them.
 _ROOT = r"\{[a-z]([-a-z0-9]{0,38}[a-z0-9])?\}"
 PATTERNS: dict[str, str] = {
     "money": rf"^tp:{_ROOT}:money:[0-9]+$",
     "deadlines": rf"^tp:{_ROOT}:deadlines:[0-9]+$",
-    "periods": rf"^tp:{_ROOT}:periods:[0-9]+$",
-    "windows": rf"^tp:{_ROOT}:windows:[0-9]+$",
-    "idle": rf"^tp:{_ROOT}:idle:[0-9]+$",
+    "due": rf"^tp:{_ROOT}:due:[0-9]+$",
     "hold": rf"^tp:{_ROOT}:hold:[A-Za-z0-9_-]{{1,80}}:[0-9]+$",
 }
 
@@ -36,13 +33,13 @@ def is_hold_id(text: str) -> bool:
 
 
 def of_root(root_org_id: str, epoch: int) -> list[str]:
-    """The five keys of a root, in the order in which the library names them.
+    """The three keys of a root, in the order in which the library names them.
 
     Raises ValueError where the root is no org id: it could point at another root's slot.
     """
     if not is_org_id(root_org_id):
         raise ValueError(f"root_org_id {root_org_id!r} is not an org id")
-    return [key % (root_org_id, epoch) for key in (MONEY, DEADLINES, PERIODS, WINDOWS, IDLE)]
+    return [key % (root_org_id, epoch) for key in (MONEY, DEADLINES, DUE)]
 
 
 def of_hold(root_org_id: str, hold_id: str, epoch: int) -> str:

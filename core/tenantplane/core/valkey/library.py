@@ -19,6 +19,7 @@ FILES = (
     "account.lua",
     "hold.lua",
     "levels.lua",
+    "sight.lua",
     "admit.lua",
     "settle.lua",
     "install.lua",

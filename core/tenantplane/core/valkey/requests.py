@@ -44,6 +44,11 @@ class Level:
 
     The store chooses by its own clock, so that a plane's wrong clock chooses nothing; a name of
     which no period covers the store's time is refused, and answered as 503.
+
+    `concurrent_calls` bounds the open holds that were placed while the level limited them. Without
+    any period such a level still counts, but an install knows only accounts, and forgets what is
+    open there: give it one. `shadow`: all its limits are checked and counted, and refuse nothing
+    (`Admitted.shadowed`); a suspension is no limit, and refuses.
     """
 
     kind: str
@@ -52,6 +57,8 @@ class Level:
     tokens_per_window: int | None = None
     periods: tuple[Period, ...] = ()
     suspended: bool = False
+    concurrent_calls: int | None = None
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,10 @@ class AdmitRequest:
 
     `hold_id` is the caller's (the intent's UUID): sent again it counts nothing twice, with a larger
     amount it enlarges the hold, with a smaller one it changes nothing. `hold_nanousd` is the worst
-    case, 0 where only rates are asked for. `continues` marks work that already runs, which a soft
-    cap does not stop. `snapshot_version` is that of `org_id`'s snapshot that gave the limits.
+    case, 0 where only rates are asked for; `least_nanousd` the smallest hold that is of use: the
+    store places the largest amount from it to `hold_nanousd` that fits under all hard caps (None:
+    all or nothing). `continues` marks work that already runs, which a soft cap does not stop.
+    `snapshot_version` is that of `org_id`'s snapshot that gave the limits.
     """
 
     root_org_id: str
@@ -75,6 +84,7 @@ class AdmitRequest:
     levels: tuple[Level, ...]
     continues: bool = False
     window_ms: int = WINDOW_MS
+    least_nanousd: int | None = None
 
 
 class Stage(StrEnum):

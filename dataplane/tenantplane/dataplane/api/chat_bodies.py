@@ -15,9 +15,10 @@ from pydantic import JsonValue
 
 from tenantplane.core.apis.snapshot import Snapshot
 from tenantplane.core.tenancy import TenantContext
+from tenantplane.dataplane.gate.allowed import allowed_models
+from tenantplane.dataplane.gate.rate_fields import window_fields
 from tenantplane.dataplane.models.accounting import MeteredRun
 from tenantplane.dataplane.models.chat import AGENT_PREFIX
-from tenantplane.dataplane.tools.registry import in_scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,27 @@ def run_note(run: MeteredRun) -> dict[str, JsonValue]:
         "audit_records": [str(i) for i in run.record_ids],
         "cost_nanousd": run.cost_nanousd,
     }
+    if run.failed_attempts:
+        note["failed_attempts"] = [failure.note() for failure in run.failed_attempts]
+        note["answered_by"] = run.answered_by
+    if run.clamped_to is not None:
+        note["output_clamped_to"] = run.clamped_to
     return note | ({"thread_id": run.thread_id} if run.thread_id else {})
 
 
 def run_headers(run: MeteredRun, *, with_cost: bool) -> dict[str, str]:
-    """Where a run's calls are recorded; none for a run that made no call."""
+    """Where a run's calls are recorded, and what the limits have left; none for a run that made no
+    call."""
     if not run.record_ids:
         return {}
     headers = {
+        **window_fields(run.windows),
         "x-tenantplane-run-id": str(run.run_id),
         "x-tenantplane-audit-records": ",".join(str(i) for i in run.record_ids),
     }
+    if run.clamped_to is not None:
+        # A cap has no room for more: where the answer ends with `length`, that is why.
+        headers["x-tenantplane-output-clamped-to"] = str(run.clamped_to)
     if run.thread_id:
         headers["x-tenantplane-thread-id"] = run.thread_id
     if with_cost:
@@ -92,8 +103,7 @@ def finish_delta(reason: str) -> JsonValue:
 
 
 def model_list(snapshot: Snapshot, tenant: TenantContext) -> list[dict[str, JsonValue]]:
-    """Each model of the org; those for chat also with a supervisor around them."""
-    grants = [grant for grant in snapshot.models if in_scope(tenant, grant.name)]
+    """Each model that the caller may use; those for chat also with a supervisor around them."""
     return [
         {
             "id": prefix + grant.name,
@@ -101,6 +111,6 @@ def model_list(snapshot: Snapshot, tenant: TenantContext) -> list[dict[str, Json
             "created": int(snapshot.issued_at.timestamp()),
             "owned_by": snapshot.org_id,
         }
-        for grant in grants
+        for grant in allowed_models(snapshot, tenant)
         for prefix in (("", AGENT_PREFIX) if grant.kind == "chat" else ("",))
     ]

@@ -21,12 +21,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from tenantplane.core.errors import TenantplaneError
-from tenantplane.core.ids import new_id
 from tenantplane.core.telemetry.logging import about
 from tenantplane.dataplane.api.chat_bodies import run_headers
 from tenantplane.dataplane.api.problems import rendered
 from tenantplane.dataplane.api.uploads import read_upload
-from tenantplane.dataplane.gate.request import RequestTenant, request_tenant
+from tenantplane.dataplane.gate.request import RequestTenant, request_run_id, request_tenant
 from tenantplane.dataplane.ledger.meter import Meter
 from tenantplane.dataplane.models.accounting import MeteredRun
 from tenantplane.dataplane.models.providers import Providers
@@ -110,14 +109,14 @@ def document_routes(documents: Documents, meter: Meter, providers: Providers) ->
     async def metered(request: Request, status: int, work: Work) -> Response:
         tenant = request_tenant(request.scope)
         # Before the body is read: each of these begins with a call that counts as a request.
-        meter.refusals.require_room(tenant.snapshot)
+        meter.refusals.require_room(tenant.snapshot, tenant.context)
         run = MeteredRun(
             meter,
             providers,
             tenant.context,
             tenant.snapshot,
             tenant.standing,
-            run_id=new_id(),
+            run_id=request_run_id(request.scope),
             thread_id=None,
         )
         with about(run_id=run.run_id):
@@ -179,7 +178,8 @@ async def _answered(run: MeteredRun, path: str, status: int, work: Work) -> Resp
         status, fields, content = rendered(refused, path)
         response = Response(content, status)
         response.raw_headers = fields
-        response.headers.update(run_headers(run, with_cost=True))
+        for name, value in run_headers(run, with_cost=True).items():
+            response.headers.setdefault(name, value)  # what refused it says more
         return response
     return Response(
         body.model_dump_json(),

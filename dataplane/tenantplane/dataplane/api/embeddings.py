@@ -10,14 +10,15 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from tenantplane.core.apis.snapshot import ModelGrant, Snapshot
 from tenantplane.core.errors import FieldError, InvalidInput, NotFound
 from tenantplane.core.tenancy import TenantContext
-from tenantplane.dataplane.models.accounting import EmbeddingCall
+from tenantplane.dataplane.gate.allowed import allowed_model
+from tenantplane.dataplane.models.calls import EmbeddingCall
 from tenantplane.dataplane.models.embeddings import MAX_TEXTS
 
 _AUDITED_CHARS = 4_000
@@ -42,10 +43,6 @@ class EmbeddingsRequest(BaseModel):
         return (self.input,) if isinstance(self.input, str) else self.input
 
 
-class _InScope(Protocol):
-    def __call__(self, tenant: TenantContext, name: str) -> bool: ...
-
-
 def parse_embeddings_request(body: bytes) -> EmbeddingsRequest:
     """Raises InvalidInput, naming every bad field."""
     try:
@@ -60,12 +57,12 @@ def parse_embeddings_request(body: bytes) -> EmbeddingsRequest:
 
 
 def granted_model(
-    request: EmbeddingsRequest, snapshot: Snapshot, tenant: TenantContext, in_scope: _InScope
+    request: EmbeddingsRequest, snapshot: Snapshot, tenant: TenantContext
 ) -> ModelGrant:
     """The grant of that name. Raises NotFound, the same where it is a chat model's, and
     InvalidInput for other dimensions than its own."""
-    grant = snapshot.model_grant(request.model)
-    if grant is None or grant.kind != "embedding" or not in_scope(tenant, grant.name):
+    grant = allowed_model(snapshot, tenant, request.model)
+    if grant is None or grant.kind != "embedding":
         raise NotFound(
             f"The model {request.model!r} does not exist or is not on your org's list.",
             hint="GET /v1/models lists what is.",

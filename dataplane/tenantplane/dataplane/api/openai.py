@@ -9,15 +9,15 @@ A stream's outcome is committed after its first token and before its `[DONE]`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from tenantplane.core.apis.snapshot import ModelGrant
+from tenantplane.core.apis.snapshot import ModelGrant, PromptGrant
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import InvalidInput, NotFound, TenantplaneError
-from tenantplane.core.ids import new_id
 from tenantplane.core.telemetry.logging import about
 from tenantplane.dataplane.api.asgi import (
     ClientGone,
@@ -46,11 +46,16 @@ from tenantplane.dataplane.api.embeddings import (
     granted_model,
     parse_embeddings_request,
 )
-from tenantplane.dataplane.gate.request import RequestTenant, request_tenant
+from tenantplane.dataplane.gate.allowed import allowed_model, allowed_prompt
+from tenantplane.dataplane.gate.rate_fields import openai_fields
+from tenantplane.dataplane.gate.request import RequestTenant, request_run_id, request_tenant
+from tenantplane.dataplane.gate.run_bounds import bounds_of, each_in_time, in_time
 from tenantplane.dataplane.ledger.meter import Meter
-from tenantplane.dataplane.models.accounting import Completed, MeteredRun, ModelCall, Piece
+from tenantplane.dataplane.models.accounting import MeteredRun
+from tenantplane.dataplane.models.calls import Completed, ModelCall, Piece
 from tenantplane.dataplane.models.chat import ChatRequest, parse_chat_request
 from tenantplane.dataplane.models.providers import Providers
+from tenantplane.dataplane.models.slices import Slices
 from tenantplane.dataplane.models.sse import DONE_EVENT, comment, event
 from tenantplane.dataplane.runtime.memory import Memory
 from tenantplane.dataplane.runtime.messages import from_client
@@ -58,7 +63,7 @@ from tenantplane.dataplane.runtime.settings import RuntimeSettings
 from tenantplane.dataplane.runtime.supervisor import AgentAnswer, AgentRequest, Supervisor
 from tenantplane.dataplane.runtime.threads import parse_thread_id
 from tenantplane.dataplane.tools.definitions import Tool
-from tenantplane.dataplane.tools.registry import BUILT_IN, in_scope
+from tenantplane.dataplane.tools.registry import BUILT_IN
 
 CHAT_PATH = "/v1/chat/completions"
 EMBEDDINGS_PATH = "/v1/embeddings"
@@ -99,9 +104,11 @@ class OpenAIApi:
         memory: Memory,
         settings: RuntimeSettings | None = None,
         tools: Sequence[Tool] = BUILT_IN,
+        slices: Slices | None = None,
     ) -> None:
         """`memory` is started and stopped by who made it."""
         self._meter = meter
+        self._slices = slices or Slices()
         self._providers = providers
         self._supervisor = Supervisor(database, memory, settings or RuntimeSettings(), tools)
 
@@ -125,12 +132,11 @@ class OpenAIApi:
         self, scope: Scope, tenant: RequestTenant, receive: Receive, send: Send
     ) -> None:
         # Before the body is read: every chat begins with a call that counts as a request.
-        self._meter.refusals.require_room(tenant.snapshot)
-        _refuse_idempotency_key(scope)
+        self._meter.refusals.require_room(tenant.snapshot, tenant.context)
         request = parse_chat_request(await read_body(receive))
         grant = _grant(tenant, request)
         _check_combination(request)
-        run = self._run(tenant)
+        run = self._run(scope, tenant)
         naming = Naming(run.run_id, request.model, int(time.time()))
         with about(run_id=run.run_id):
             await self._answer(_Answer(send, request, run, naming), request, grant, run, receive)
@@ -138,30 +144,30 @@ class OpenAIApi:
     async def _embeddings(
         self, scope: Scope, tenant: RequestTenant, receive: Receive, send: Send
     ) -> None:
-        self._meter.refusals.require_room(tenant.snapshot)
-        _refuse_idempotency_key(scope)
+        self._meter.refusals.require_room(tenant.snapshot, tenant.context)
         request = parse_embeddings_request(await read_body(receive))
-        grant = granted_model(request, tenant.snapshot, tenant.context, in_scope)
-        run = self._run(tenant)
+        grant = granted_model(request, tenant.snapshot, tenant.context)
+        run = self._run(scope, tenant)
         with about(run_id=run.run_id):
             try:
                 made = await run.embed(embedding_call(request, grant))
             except TenantplaneError as refused:
-                headers = refused.headers() | run_headers(run, with_cost=False)
+                headers = _headers(run, with_cost=False) | refused.headers()
                 await send_json(send, refused.status, refused.openai_error(), headers)
                 return
         body = embeddings_body(request, made.vectors, made.tokens.input_tokens)
-        await send_json(send, 200, body, run_headers(run, with_cost=True))
+        await send_json(send, 200, body, _headers(run, with_cost=True))
 
-    def _run(self, tenant: RequestTenant) -> MeteredRun:
+    def _run(self, scope: Scope, tenant: RequestTenant) -> MeteredRun:
         return MeteredRun(
             self._meter,
             self._providers,
             tenant.context,
             tenant.snapshot,
             tenant.standing,
-            run_id=new_id(),
+            run_id=request_run_id(scope),
             thread_id=None,
+            slices=self._slices,
         )
 
     async def _answer(
@@ -172,15 +178,18 @@ class OpenAIApi:
         run: MeteredRun,
         receive: Receive,
     ) -> None:
+        bounds = bounds_of(run.snapshot, run.tenant)
         if request.is_agent:
-            agent = _agent_request(request, grant)
-            await until_client_leaves(receive, answer.agent(self._supervisor.run(agent, run)))
+            agent = _agent_request(request, grant, _prompt(run, request))
+            events = each_in_time(self._supervisor.run(agent, run), bounds, run.clock)
+            await until_client_leaves(receive, answer.agent(events))
         elif request.stream:
-            call = _model_call(request, grant)
-            await until_client_leaves(receive, answer.stream(run.stream(call)))
+            pieces = each_in_time(run.stream(_model_call(request, grant)), bounds, run.clock)
+            await until_client_leaves(receive, answer.stream(pieces))
         else:
             # Not ended when the client leaves: only its end says what it used.
-            await answer.plain(_model_call(request, grant))
+            completed = run.complete(_model_call(request, grant))
+            await answer.plain(in_time(completed, bounds, run.clock))
 
 
 class _Answer:
@@ -194,14 +203,15 @@ class _Answer:
         self._started = False
         self._finished = False
 
-    async def plain(self, call: ModelCall) -> None:
+    async def plain(self, call: Coroutine[Any, Any, Completed]) -> None:
         try:
-            completed = await self._run.complete(call)
+            completed = await call
         except TenantplaneError as refused:
             await self._refuse(refused)
             return
+        self._name_who_answers()
         body = self._naming.completion(completed.body["choices"], usage_body(self._run))
-        await send_json(self._send, 200, body, run_headers(self._run, with_cost=True))
+        await send_json(self._send, 200, body, _headers(self._run, with_cost=True))
 
     async def stream(self, pieces: AsyncGenerator[Piece | Completed, None]) -> None:
         try:
@@ -233,7 +243,7 @@ class _Answer:
             agent_choice(answer.text, answer.finish_reason), usage_body(self._run)
         )
         body["tenantplane"] = run_note(self._run)
-        await send_json(self._send, 200, body, run_headers(self._run, with_cost=True))
+        await send_json(self._send, 200, body, _headers(self._run, with_cost=True))
 
     async def _pass_on(self, piece: Piece) -> None:
         choices = piece.chunk.get("choices")
@@ -255,7 +265,8 @@ class _Answer:
     async def _chunk(self, choices: Any, **fields: Any) -> None:
         if not self._started:
             self._started = True
-            headers = run_headers(self._run, with_cost=False)
+            self._name_who_answers()
+            headers = _headers(self._run, with_cost=False)
             await start(
                 self._send, 200, "text/event-stream", {"cache-control": "no-store", **headers}
             )
@@ -263,9 +274,15 @@ class _Answer:
             fields.setdefault("usage", None)
         await send_piece(self._send, event(self._naming.chunk(choices) | fields))
 
+    def _name_who_answers(self) -> None:
+        """A fallback answers in its own name; an agent is one whichever model it asks."""
+        answered_by = self._run.answered_by
+        if answered_by is not None and not self._request.is_agent:
+            self._naming = replace(self._naming, model=answered_by)
+
     async def _refuse(self, refused: TenantplaneError) -> None:
         if not self._started:
-            headers = refused.headers() | run_headers(self._run, with_cost=False)
+            headers = _headers(self._run, with_cost=False) | refused.headers()
             await send_json(self._send, refused.status, refused.openai_error(), headers)
             return
         # No [DONE] follows: the official clients raise on an event with `error`.
@@ -273,9 +290,13 @@ class _Answer:
         await send_piece(self._send, event(body), more=False)
 
 
+def _headers(run: MeteredRun, *, with_cost: bool) -> dict[str, str]:
+    return run_headers(run, with_cost=with_cost) | openai_fields(run.windows)
+
+
 def _grant(tenant: RequestTenant, request: ChatRequest) -> ModelGrant:
-    grant = tenant.snapshot.model_grant(request.grant_name)
-    if grant is None or grant.kind != "chat" or not in_scope(tenant.context, grant.name):
+    grant = allowed_model(tenant.snapshot, tenant.context, request.grant_name)
+    if grant is None or grant.kind != "chat":
         raise _no_such_model(request.model)
     return grant
 
@@ -303,6 +324,11 @@ def _check_combination(request: ChatRequest) -> None:
             "tools: an agent has the tools of its org's entitlements.",
             hint=f"Leave 'tools' out, or call model {request.grant_name!r} itself.",
         )
+    if not request.is_agent and request.prompt is not None:
+        raise InvalidInput(
+            "metadata.prompt: a plain model takes its system message from 'messages'.",
+            hint=f"Call model 'agent/{request.grant_name}' for a prompt of your org's.",
+        )
     if not request.is_agent and request.thread_id is not None:
         raise InvalidInput(
             "metadata.thread_id: a plain model keeps no thread.",
@@ -310,22 +336,27 @@ def _check_combination(request: ChatRequest) -> None:
         )
 
 
-def _refuse_idempotency_key(scope: Scope) -> None:
-    # Whoever sends one relies on it: to serve the request as if it were not there would run it
-    # twice one day.
-    if any(name == b"idempotency-key" for name, _ in scope["headers"]):
-        raise InvalidInput(
-            "Idempotency-Key is not served here yet.",
-            hint="Send the request without it.",
-            code="idempotency_not_served",
-        )
-
-
 def _model_call(request: ChatRequest, grant: ModelGrant) -> ModelCall:
     return ModelCall(grant, request.wire_messages(), request.wire_options(), request.output_limit)
 
 
-def _agent_request(request: ChatRequest, grant: ModelGrant) -> AgentRequest:
+def _prompt(run: MeteredRun, request: ChatRequest) -> PromptGrant | None:
+    """The one that is asked for. Raises NotFound, the same whether it is there or not."""
+    if request.prompt is None:
+        return None
+    prompt = allowed_prompt(run.snapshot, run.tenant, request.prompt)
+    if prompt is None:
+        raise NotFound(
+            f"The prompt {request.prompt[:200]!r} does not exist or is not on your org's list.",
+            hint="Its plan can grant it: entitlements.prompts.",
+            code="prompt_not_found",
+        )
+    return prompt
+
+
+def _agent_request(
+    request: ChatRequest, grant: ModelGrant, prompt: PromptGrant | None
+) -> AgentRequest:
     thread_id = None if request.thread_id is None else parse_thread_id(request.thread_id)
     return AgentRequest(
         grant=grant,
@@ -334,6 +365,7 @@ def _agent_request(request: ChatRequest, grant: ModelGrant) -> AgentRequest:
         options=request.wire_options(),
         output_limit=request.output_limit,
         streaming=request.stream,
+        prompt=prompt,
     )
 
 

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from tenantplane.core.errors import FieldError, InvalidInput, NotFound, TenantplaneError
+from tenantplane.dataplane.gate.rate_fields import OPENAI_PREFIX as OPENAI_FIELDS
 
 OPENAI_PREFIX = "/v1/"
 _PROBLEM_TYPE = "application/problem+json"
@@ -30,15 +31,16 @@ def unexpected() -> TenantplaneError:
 def rendered(error: TenantplaneError, path: str) -> tuple[int, Headers, bytes]:
     """Status, header fields and body of an error, in the shape that callers of `path` parse."""
     if path.startswith(OPENAI_PREFIX):
-        kind, body = "application/json", error.openai_error()
+        kind, body, told = "application/json", error.openai_error(), error.headers()
     else:
         kind, body = _PROBLEM_TYPE, error.problem(instance=path)
+        told = {n: v for n, v in error.headers().items() if not n.startswith(OPENAI_FIELDS)}
     content = json.dumps(body, separators=(",", ":")).encode()
     fields: Mapping[str, str] = {
         "content-type": kind,
         "content-length": str(len(content)),
         "cache-control": "no-store",
-    } | error.headers()
+    } | told
     headers = [
         (name.encode(), value.encode("latin-1", "replace")) for name, value in fields.items()
     ]

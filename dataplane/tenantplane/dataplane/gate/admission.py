@@ -1,64 +1,185 @@
-"""Admission, the pure part: a snapshot's limits as levels with periods, refusals as errors."""
+"""Admission, the pure part: a snapshot's limits as levels with periods.
+
+org, root first   always: its days and months are also where spend is shown
+user, key         where the org limits each of its users and keys in some way
+run               where the org caps what a run may cost
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime, timedelta
+import hashlib
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import assert_never
-from zoneinfo import ZoneInfo
+from uuid import UUID
 
-from tenantplane.core.apis.snapshot import Level as LevelLimits
-from tenantplane.core.apis.snapshot import Snapshot
-from tenantplane.core.errors import (
-    Conflict,
-    DependencyUnavailable,
-    HardCapReached,
-    RateLimited,
-    SoftCapReached,
-    Suspended,
-    TenantplaneError,
-)
-from tenantplane.core.money import format_usd
-from tenantplane.core.valkey.answers import Reason, Refused, Stale
+from tenantplane.core.apis.snapshot import CapRaise, LevelLimits, Snapshot
+from tenantplane.core.apis.snapshot import Level as OrgLimits
+from tenantplane.core.tenancy import TenantContext
+from tenantplane.core.valkey.answers import WindowUse
 from tenantplane.core.valkey.requests import Level, Period, Slot
+from tenantplane.dataplane.gate.periods import days, months, whole_run
 
-# The store chooses the period by its own clock; periods are given for clocks this far apart.
-CLOCK_SKEW = timedelta(hours=2)
+# What the plane does of itself (re-embedding) belongs to no user, key or run of the org's.
+_OF_THE_PLANE = "system:"
+# The store takes 512 bytes for a level's id, of which the org has 41.
+_LONGEST_ID_BYTES = 400
+_HASHED = "sha256:"
 
 
 def plan_levels(
-    snapshot: Snapshot, now: datetime, *, count_request: bool = True
+    snapshot: Snapshot,
+    tenant: TenantContext | None,
+    run_id: UUID | None,
+    now: datetime,
+    *,
+    count_request: bool = True,
 ) -> tuple[Level, ...]:
-    """The levels of a call, root first, with the periods that `now` (aware) may fall in and the
-    next ones. Without `count_request` the call is not counted in the windows of requests.
+    """The levels of a call, root first, with the periods that `now` (aware) may fall in. Without
+    `tenant` those of orgs alone, without `run_id` none of a run; without `count_request` the call
+    is not counted in the windows of requests.
 
+    Caps are those of this moment on the plane's clock, the database's: a raise counts for the
+    admissions between its beginning and its end, whenever the work began.
     Raises ValueError for an unknown time zone.
     """
     hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     own = snapshot.levels[-1] if snapshot.levels else None
-    return tuple(
-        _level(
+    levels = [
+        _org_level(
             limits,
-            suspended=limits.suspended or (limits is own and snapshot.status != "active"),
-            hour=hour,
-            count_request=count_request,
+            hour,
+            _in_force(limits.raises, now),
+            limits.suspended or (limits is own and snapshot.status != "active"),
+            count_request,
         )
         for limits in snapshot.levels
+    ]
+    if tenant is None or is_the_planes(tenant):
+        return tuple(levels)
+    zone = own.time_zone if own else "UTC"
+    levels += [
+        _holder_level(kind, holder, limits, zone, hour, count_request)
+        for kind, holder, limits in _holders(snapshot, tenant)
+    ]
+    if run_id is not None and snapshot.per_run and snapshot.per_run.cost_nanousd is not None:
+        period = whole_run(run_id, snapshot.per_run)
+        levels.append(Level("run", str(run_id), periods=(period,)))
+    return tuple(levels)
+
+
+def is_the_planes(tenant: TenantContext) -> bool:
+    """Work that no user asked for: limits of users, keys and runs are not for it."""
+    return tenant.principal.startswith(_OF_THE_PLANE)
+
+
+def caller_levels(
+    snapshot: Snapshot, tenant: TenantContext
+) -> Iterable[tuple[str, str, LevelLimits]]:
+    """Kind, id and limits of the caller's levels, root first; not those of its runs."""
+    for level in snapshot.levels:
+        yield level.kind, level.id, level
+    if not is_the_planes(tenant):
+        yield from _holders(snapshot, tenant)
+
+
+def _holders(snapshot: Snapshot, tenant: TenantContext) -> Iterable[tuple[str, str, LevelLimits]]:
+    if snapshot.per_user is not None and _limits_something(snapshot.per_user):
+        yield "user", f"{tenant.org_id}/{_level_id(tenant.user_id)}", snapshot.per_user
+    if (
+        tenant.key_id is not None
+        and snapshot.per_key is not None
+        and _limits_something(snapshot.per_key)
+    ):
+        yield "key", f"{tenant.org_id}/{_level_id(tenant.key_id)}", snapshot.per_key
+
+
+@lru_cache(maxsize=5_000)
+def _limits_something(limits: LevelLimits) -> bool:
+    return limits != LevelLimits(shadow=limits.shadow)
+
+
+def _level_id(name: str) -> str:
+    """As identity providers have it; what the store would not take, by its hash."""
+    fits = len(name.encode()) <= _LONGEST_ID_BYTES and name.isprintable()
+    if fits and name and not name.startswith(_HASHED):
+        return name
+    return _HASHED + hashlib.sha256(name.encode()).hexdigest()
+
+
+def _in_force(raises: tuple[CapRaise, ...], now: datetime) -> tuple[CapRaise, ...]:
+    return tuple(r for r in raises if r.begins_at <= now < r.ends_at) if raises else ()
+
+
+# By limits, hour and raises in force: nothing else changes them, and calls come by the thousand.
+@lru_cache(maxsize=20_000)
+def _org_level(
+    limits: OrgLimits,
+    hour: datetime,
+    raises: tuple[CapRaise, ...],
+    suspended: bool,
+    count_request: bool,
+) -> Level:
+    periods = (
+        *days(limits, limits.time_zone, hour, raises),
+        *months(limits, limits.time_zone, hour, raises),
+    )
+    return _level(limits.kind, limits.id, limits, periods, count_request, suspended)
+
+
+@lru_cache(maxsize=20_000)
+def _holder_level(
+    kind: str,
+    level_id: str,
+    limits: LevelLimits,
+    zone: str,
+    hour: datetime,
+    count_request: bool,
+) -> Level:
+    periods = _holder_periods(limits, zone, hour)
+    return _level(kind, level_id, limits, periods, count_request)
+
+
+# The same for all users, and for all keys, of an org.
+@lru_cache(maxsize=5_000)
+def _holder_periods(limits: LevelLimits, zone: str, hour: datetime) -> tuple[Period, ...]:
+    """Only such as have a cap; one at least where calls are counted, since what is open there is
+    installed anew from accounts."""
+    monthly = limits.soft_cap_nanousd is not None or limits.hard_cap_nanousd is not None
+    daily = limits.day_soft_cap_nanousd is not None or limits.day_hard_cap_nanousd is not None
+    counted = limits.concurrent_calls is not None and not monthly
+    return (
+        *(days(limits, zone, hour) if daily or counted else ()),
+        *(months(limits, zone, hour) if monthly else ()),
     )
 
 
-# Per level and hour: the boundaries change at most hourly, and calls come by the thousand.
-@lru_cache(maxsize=20_000)
-def _level(limits: LevelLimits, *, suspended: bool, hour: datetime, count_request: bool) -> Level:
+def _level(
+    kind: str,
+    level_id: str,
+    limits: LevelLimits,
+    periods: tuple[Period, ...],
+    count_request: bool,
+    suspended: bool = False,
+) -> Level:
     return Level(
-        kind=limits.kind,
-        id=limits.id,
+        kind=kind,
+        id=level_id,
         requests_per_window=limits.requests_per_minute if count_request else None,
         tokens_per_window=limits.tokens_per_minute,
-        periods=(*_days(limits, hour), *_months(limits, hour)),
+        periods=periods,
         suspended=suspended,
+        concurrent_calls=limits.concurrent_calls,
+        shadow=limits.shadow,
     )
+
+
+def enforced(windows: tuple[WindowUse, ...], levels: Iterable[Level]) -> tuple[WindowUse, ...]:
+    """Those of levels that refuse: callers are told of these alone."""
+    shadows = {(level.kind, level.id) for level in levels if level.shadow}
+    if not shadows:
+        return windows
+    return tuple(use for use in windows if (use.level_kind, use.level_id) not in shadows)
 
 
 def placed_slots(levels: Iterable[Level], at_ms: int) -> tuple[Slot, ...]:
@@ -70,133 +191,3 @@ def placed_slots(levels: Iterable[Level], at_ms: int) -> tuple[Slot, ...]:
         for period in level.periods
         if period.start_unix * 1000 <= at_ms < period.end_unix * 1000
     )
-
-
-def _days(limits: LevelLimits, hour: datetime) -> Iterator[Period]:
-    """Days have no caps yet: they show spend by day."""
-    zone = _zone(limits.time_zone)
-    first = (hour - CLOCK_SKEW).astimezone(zone).date()
-    last = (hour + timedelta(hours=1) + CLOCK_SKEW).astimezone(zone).date() + timedelta(days=1)
-    day = first
-    while day <= last:
-        following = day + timedelta(days=1)
-        yield Period("day", day.isoformat(), _midnight(day, zone), _midnight(following, zone))
-        day = following
-
-
-def _months(limits: LevelLimits, hour: datetime) -> Iterator[Period]:
-    zone = _zone(limits.time_zone)
-    month = (hour - CLOCK_SKEW).astimezone(zone).date().replace(day=1)
-    last = _next_month((hour + timedelta(hours=1) + CLOCK_SKEW).astimezone(zone).date())
-    while month <= last:
-        following = _next_month(month)
-        yield Period(
-            "month",
-            f"{month:%Y-%m}",
-            _midnight(month, zone),
-            _midnight(following, zone),
-            limits.soft_cap_nanousd,
-            limits.hard_cap_nanousd,
-        )
-        month = following
-
-
-def _next_month(day: date) -> date:
-    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-
-
-def _midnight(day: date, zone: ZoneInfo) -> int:
-    """The unix time at which a day begins there; where midnight is skipped by a clock change, the
-    moment of the change (Python resolves a gap by the offset before it)."""
-    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp())
-
-
-@lru_cache(maxsize=1000)
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (LookupError, OSError, ValueError):
-        raise ValueError(f"{name!r} is not a time zone of the IANA database") from None
-
-
-def refusal_error(refused: Refused) -> TenantplaneError:
-    """The error that a caller gets: which level, its limit, what is used, and what to do."""
-    level = f"{refused.level_kind} {refused.level_id!r}"
-    match refused.reason:
-        case Reason.SUSPENDED:
-            return Suspended(
-                f"The {level} is suspended.",
-                hint="Ask its administrator; nothing runs until it is resumed.",
-                level=level,
-            )
-        case Reason.REQUESTS | Reason.TOKENS:
-            return _rate_limited(refused, level)
-        case Reason.SOFT_CAP:
-            hint = "New work starts when the period ends or the cap is raised."
-            return _cap_error(SoftCapReached, "soft", refused, hint)
-        case Reason.HARD_CAP:
-            hint = "Raise the cap, ask for less (max_tokens), or wait for the next period."
-            return _cap_error(HardCapReached, "hard", refused, hint)
-        case Reason.SETTLED:
-            return Conflict(
-                "The call was settled already and cannot be held again.",
-                hint="Start a new call with a new call number.",
-            )
-        case never:
-            assert_never(never)
-
-
-def stale_error(stale: Stale, snapshot: Snapshot) -> DependencyUnavailable:
-    return DependencyUnavailable(
-        f"This replica has version {snapshot.version} of the entitlements of {snapshot.org_id!r}, "
-        f"and version {stale.known_version} is in force.",
-        hint="Try again: it is being fetched.",
-        code="stale_snapshot",
-        retry_after_seconds=1,
-    )
-
-
-def _rate_limited(refused: Refused, level: str) -> RateLimited:
-    what = "requests" if refused.reason is Reason.REQUESTS else "tokens"
-    detail = f"The {level} may use {refused.limit:,} {what} per minute; {refused.used:,} are used."
-    if refused.retry_after_ms is None:
-        return RateLimited(
-            detail,
-            hint="The call alone is more than the limit: ask for less (max_tokens), or for more.",
-            level=level,
-            limit=refused.limit,
-            used=refused.used,
-        )
-    return RateLimited(
-        detail,
-        hint="Wait as long as Retry-After says, or ask for a higher limit.",
-        retry_after_seconds=refused.retry_after_ms / 1000,
-        level=level,
-        limit=refused.limit,
-        used=refused.used,
-        retry_after=_whole_seconds(refused.retry_after_ms),
-    )
-
-
-def _cap_error(
-    kind: type[SoftCapReached] | type[HardCapReached], which: str, refused: Refused, hint: str
-) -> SoftCapReached | HardCapReached:
-    level = f"{refused.level_kind} {refused.level_id!r}"
-    period = f" per {refused.period}" if refused.period else ""
-    # The store says for every cap when its period ends.
-    retry_after_ms = refused.retry_after_ms or 0
-    return kind(
-        f"The {level} has a {which} cap of {format_usd(refused.limit)}{period}; "
-        f"{format_usd(refused.used)} are spent or held by running calls.",
-        hint=hint,
-        retry_after_seconds=retry_after_ms / 1000,
-        level=level,
-        limit_nanousd=refused.limit,
-        used_nanousd=refused.used,
-        retry_after=_whole_seconds(retry_after_ms),
-    )
-
-
-def _whole_seconds(milliseconds: int) -> int:
-    """As the Retry-After field has it: rounded up, since earlier would be too early."""
-    return max(1, -(-milliseconds // 1000))

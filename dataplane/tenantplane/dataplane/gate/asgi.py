@@ -20,6 +20,7 @@ from tenantplane.core.telemetry.logging import about
 from tenantplane.dataplane.api.problems import rendered, unexpected
 from tenantplane.dataplane.gate.access_log import AccessLog
 from tenantplane.dataplane.gate.fair_turns import FairTurns
+from tenantplane.dataplane.gate.idempotency import Idempotency, idempotency_key
 from tenantplane.dataplane.gate.identity import Identity
 from tenantplane.dataplane.gate.readiness import ReadinessProbe
 from tenantplane.dataplane.gate.request import place_tenant
@@ -49,12 +50,14 @@ class Gate:
         *,
         body_limit_bytes: int,
         turns: FairTurns | None = None,
+        idempotency: Idempotency | None = None,
     ) -> None:
         self._identity = identity
         self._routes = tuple(routes)
         self._readiness = readiness
         self._body_limit_bytes = body_limit_bytes
         self._turns = turns or FairTurns()
+        self._idempotency = idempotency
         self._access = AccessLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +90,23 @@ class Gate:
         place_tenant(scope, tenant)
         with about(org_id=tenant.context.org_id, user_id=tenant.context.user_id):
             bounded = _bounded(receive, scope["headers"], self._body_limit_bytes)
-            await self._application(scope["path"])(scope, bounded, answer)
+            await self._answer(scope, bounded, answer)
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        application = self._application(scope["path"])
+        key = idempotency_key(scope)
+        if key is None:
+            await application(scope, receive, answer)
+        elif self._idempotency is None:
+            # Whoever sends one relies on it: to serve the request as if it were not there would run
+            # it twice one day.
+            raise InvalidInput(
+                "Idempotency-Key is not served here.",
+                hint="Send the request without it.",
+                code="idempotency_not_served",
+            )
+        else:
+            await self._idempotency.serve(application, key, scope, receive, answer)
 
     async def _health(self, path: str, answer: _Answer) -> None:
         if path == "/healthz":

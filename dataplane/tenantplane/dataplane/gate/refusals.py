@@ -23,8 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.tenancy import TenantContext
 from tenantplane.core.valkey.answers import Reason, Refused
-from tenantplane.dataplane.gate.admission import refusal_error
+from tenantplane.dataplane.gate.admission import caller_levels
+from tenantplane.dataplane.gate.refusal_errors import refusal_error
 
 # One bucket of the store's window (lua/window.lua): it is no more exact than that itself.
 LONGEST_SECONDS = 2.0
@@ -64,18 +66,21 @@ class KnownRefusals:
             return
         until = asked_at + refused.retry_after_ms / 1000
         key = (refused.level_kind, refused.level_id, refused.limit)
-        self._full[key] = _Full(refused, until, min(until, asked_at + LONGEST_SECONDS))
+        # What else was in the answer is of that one caller's levels, and of that moment.
+        known = replace(refused, windows=())
+        self._full[key] = _Full(known, until, min(until, asked_at + LONGEST_SECONDS))
         self._full.move_to_end(key)
         while len(self._full) > self._capacity:
             self._full.popitem(last=False)
 
-    def require_room(self, snapshot: Snapshot) -> None:
-        """Raises RateLimited, as the store would, where a level of the org is known to be full."""
+    def require_room(self, snapshot: Snapshot, tenant: TenantContext) -> None:
+        """Raises RateLimited, as the store would, where a level of the caller is known to be full
+        (a level in shadow refuses nothing, whatever it did before)."""
         if not self._full:
             return
-        for level in snapshot.levels:
-            if level.requests_per_minute is not None:
-                self._require_room((level.kind, level.id, level.requests_per_minute))
+        for kind, level_id, limits in caller_levels(snapshot, tenant):
+            if limits.requests_per_minute is not None and not limits.shadow:
+                self._require_room((kind, level_id, limits.requests_per_minute))
 
     def _require_room(self, key: _Level) -> None:
         full = self._full.get(key)

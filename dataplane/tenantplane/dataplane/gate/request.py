@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, cast
+from uuid import UUID
 
 from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.ids import new_id
 from tenantplane.core.tenancy import TenantContext
 
 STATE_KEY = "tenant"
+_RUN_KEY = "run_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +42,12 @@ def request_tenant(scope: MutableMapping[str, Any]) -> RequestTenant:
     if STATE_KEY not in state:
         raise LookupError("the gate has not set a tenant on this request")
     return cast("RequestTenant", state[STATE_KEY])
+
+
+def place_run_id(scope: MutableMapping[str, Any], run_id: UUID) -> None:
+    scope.setdefault("state", {})[_RUN_KEY] = run_id
+
+
+def request_run_id(scope: MutableMapping[str, Any]) -> UUID:
+    """The run of this request: the one that its Idempotency-Key was claimed by, else a new one."""
+    return cast("UUID", scope.get("state", {}).get(_RUN_KEY)) or new_id()

@@ -9,12 +9,13 @@ from pydantic import JsonValue
 
 from tenantplane.core import money
 from tenantplane.core.apis.events import CallKind
+from tenantplane.core.money import NanoUSD
 
 MAX_DEADLINE_SECONDS = 3600.0
 MAX_TOKENS = 1_000_000_000
 
 
-def _check_money(name: str, nanousd: int) -> None:
+def _check_money(name: str, nanousd: NanoUSD) -> None:
     # bool is an int, and a float compares like one: neither is an amount.
     if type(nanousd) is not int or not 0 <= nanousd <= money.MAX_CAP:
         raise ValueError(f"{name} must be whole nano-dollars, 0 to {money.MAX_CAP}")
@@ -29,8 +30,9 @@ def _check_count(name: str, count: int) -> None:
 class CallRequest:
     """One call that is about to be made. `call_no` rises within a run, from 0.
 
-    `worst_case_nanousd` is the hold: no call may cost more (0 for a free tool). After
-    `deadline_seconds` the call is over for sure: what is not settled by then is settled at its
+    `worst_case_nanousd` is the hold: no call may cost more (0 for a free tool). Where there is less
+    room, the largest amount from `least_nanousd` on is held, and the call must keep within it
+    (None: all or nothing). After `deadline_seconds` the call is over for sure: what is not settled by then is settled at its
     worst case. `count_request` is True for the first call of a user's request alone; later calls
     of its run are not counted in the request window, and a soft cap does not stop them.
     """
@@ -40,16 +42,21 @@ class CallRequest:
     run_id: UUID
     call_no: int
     thread_id: str | None
-    worst_case_nanousd: int
+    worst_case_nanousd: NanoUSD
     tokens_estimate: int
     deadline_seconds: float
     price_book_version: int
     audit_request: JsonValue
     count_request: bool = True
     idempotency_key: str | None = None
+    least_nanousd: NanoUSD | None = None
 
     def __post_init__(self) -> None:
         _check_money("worst_case_nanousd", self.worst_case_nanousd)
+        if self.least_nanousd is not None:
+            _check_money("least_nanousd", self.least_nanousd)
+            if self.least_nanousd > self.worst_case_nanousd:
+                raise ValueError("least_nanousd must not be above worst_case_nanousd")
         _check_count("tokens_estimate", self.tokens_estimate)
         if not 0 < self.deadline_seconds <= MAX_DEADLINE_SECONDS:
             raise ValueError(f"deadline_seconds must be above 0, at most {MAX_DEADLINE_SECONDS}")
@@ -64,7 +71,7 @@ class Usage:
 
     input_tokens: int
     output_tokens: int
-    cost_nanousd: int
+    cost_nanousd: NanoUSD
     estimated: bool = False
 
     def __post_init__(self) -> None:
@@ -73,7 +80,7 @@ class Usage:
         _check_money("cost_nanousd", self.cost_nanousd)
 
 
-NOTHING_USED = Usage(input_tokens=0, output_tokens=0, cost_nanousd=0)
+NOTHING_USED = Usage(input_tokens=0, output_tokens=0, cost_nanousd=money.ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class Receipt:
 
     record_id: UUID
     event_id: UUID
-    cost_nanousd: int
+    cost_nanousd: NanoUSD
 
 
 @dataclass(frozen=True, slots=True)

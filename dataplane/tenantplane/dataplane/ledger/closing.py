@@ -18,9 +18,11 @@ from tenantplane.core.audit.record import AuditRecord, SealedRecord, Status, sea
 from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.errors import DependencyUnavailable, NotFound
 from tenantplane.core.keys.envelope import DataKey, associated_data
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.valkey.requests import Stage
 from tenantplane.dataplane.ledger.calls import Receipt, Usage
 from tenantplane.dataplane.ledger.epoch import FencedStore
+from tenantplane.dataplane.ledger.excess import Excesses
 from tenantplane.dataplane.ledger.journal import Journal
 from tenantplane.dataplane.ledger.keys import DataKeys
 from tenantplane.dataplane.ledger.rows import OutcomeAnswer, OutcomeRow, OutcomeStatus
@@ -62,6 +64,7 @@ class Ending:
     usage: Usage
     request: JsonValue
     response: JsonValue
+    occurred_at: datetime | None = None  # now, where it is not of the past
 
     @property
     def stage(self) -> EventStage:
@@ -72,20 +75,32 @@ class Closer:
     """Closes calls, for the process that made them and for the sweeper alike."""
 
     def __init__(
-        self, clock: DatabaseClock, journal: Journal, store: FencedStore, keys: DataKeys
+        self,
+        clock: DatabaseClock,
+        journal: Journal,
+        store: FencedStore,
+        keys: DataKeys,
+        excesses: Excesses,
     ) -> None:
         self._clock = clock
         self._journal = journal
         self._store = store
         self._keys = keys
+        self._excesses = excesses
 
-    async def close(self, call: Call, ending: Ending) -> Receipt:
+    async def close(
+        self, call: Call, ending: Ending, *, held_nanousd: NanoUSD | None = None
+    ) -> Receipt:
         """The receipt of the outcome that stands, once it is durable; settles its hold.
 
+        Where the call cost more than was held for it, the org's next calls wait for a person.
         Raises DependencyUnavailable (not durable: the sweeper will estimate the call), NotFound
         (there is no such intent).
         """
         answer = await self._journal.conclude(await self._outcome(call, ending))
+        if held_nanousd is not None and answer.cost_nanousd > held_nanousd:
+            # Before the answer goes out: the notification comes a moment later.
+            self._excesses.note(call.org_id, self._clock.now())
         if answer.status in (OutcomeStatus.OK, OutcomeStatus.DUPLICATE):
             await self._settle(call, ending)
         elif answer.status is not OutcomeStatus.FINAL:  # whoever wrote the final one settles it
@@ -104,7 +119,7 @@ class Closer:
         return request
 
     async def _outcome(self, call: Call, ending: Ending) -> OutcomeRow:
-        occurred_at = self._clock.now()
+        occurred_at = ending.occurred_at or self._clock.now()
         key = await self._keys.of(call.org_id)
         write = partial(_sealed, call, ending, occurred_at, key)
         if _weighs_more_than(_SEALED_ON_THE_LOOP, ending.request, ending.response):

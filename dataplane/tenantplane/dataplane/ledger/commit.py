@@ -36,6 +36,9 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_WAITING_BYTES = 256 * 1024 * 1024
 COMMIT_TIMEOUT_SECONDS = 5.0
 _RETRY_AFTER_SECONDS = 1.0
+# Of rows that may be appended again.
+_ATTEMPTS = 4
+_FIRST_PAUSE_SECONDS = 0.1
 
 
 class CommitUnknown(DependencyUnavailable):
@@ -84,6 +87,21 @@ class GroupCommit(Generic[Row, Answer]):
         Raises CommitUnknown, and DependencyUnavailable where the row surely was not sent.
         """
         return await self.enqueue(row)
+
+    async def append_again(self, row: Row) -> Answer:
+        """As `append`, for a row that may be appended again and again by its key: what a lost
+        connection left open is found out by another attempt.
+
+        Raises DependencyUnavailable after some seconds.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self.append(row)
+            except CommitUnknown:
+                await asyncio.sleep(pause)
+                pause *= 2
+        return await self.append(row)
 
     def enqueue(self, row: Row) -> asyncio.Future[Answer]:
         """As `append`; the future outlives the cancellation of whoever awaits it shielded."""

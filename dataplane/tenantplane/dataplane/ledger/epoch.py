@@ -140,6 +140,15 @@ class FencedStore:
         async with self._renewing:
             return await self._adopt((await self._read_epoch()).epoch)
 
+    async def rebuild(self) -> None:
+        """Begins a new epoch, so that every root is installed anew from Postgres.
+
+        Raises DependencyUnavailable.
+        """
+        known = await self.refresh()
+        async with self._renewing:
+            await self._raise_and_begin(known, known)
+
     async def _fenced(
         self,
         root_org_id: str,

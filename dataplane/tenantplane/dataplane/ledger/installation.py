@@ -10,15 +10,14 @@ from tenantplane.core.db.jobs import system_job
 from tenantplane.core.db.pool import Database
 from tenantplane.core.valkey.requests import Installation, InstalledHold, SettledAmount, Slot
 from tenantplane.dataplane.ledger.call_ids import smallest_call_id
+from tenantplane.dataplane.ledger.rolling import PERIOD_GRACE
 from tenantplane.dataplane.ledger.rows import slots_from_json
 from tenantplane.dataplane.ledger.statements import statement
 
 INSTALL = system_job("ledger.install", "a root's tree spans orgs: their spend shares its caps")
 
-# A period that ended this long ago on the database's clock is over on Valkey's too.
-_PERIOD_GRACE = timedelta(days=1)
 # The longest period, and the grace, and a day for the call that began before its period did.
-_LONGEST_PERIOD = timedelta(days=31) + 2 * _PERIOD_GRACE
+_LONGEST_PERIOD = timedelta(days=31) + 2 * PERIOD_GRACE
 
 
 async def read_installation(
@@ -27,12 +26,17 @@ async def read_installation(
     """All that the root's new epoch begins with. Raises DependencyUnavailable."""
     now = database.clock.now()
     async with database.system_tx(INSTALL) as cursor:
+        # Held to the end of the transaction, and known to the planner as a value.
+        await cursor.execute(statement("hold_roll_cursor"))
+        position = await cursor.fetchone()
+        assert position is not None
         await cursor.execute(
             statement("read_root"),
             {
+                **position,
                 "root": root_org_id,
                 "since": smallest_call_id(now - _LONGEST_PERIOD),
-                "ended_before_unix": int((now - _PERIOD_GRACE).timestamp()),
+                "ended_before_unix": int((now - PERIOD_GRACE).timestamp()),
             },
         )
         rows = await cursor.fetchall()

@@ -9,7 +9,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow
 
 from tenantplane.core.db.pool import Database
-from tenantplane.dataplane.ledger.commit import CommitUnknown, GroupCommit
+from tenantplane.dataplane.ledger.commit import GroupCommit
 from tenantplane.dataplane.ledger.rows import (
     IntentRow,
     IntentStatus,
@@ -19,10 +19,6 @@ from tenantplane.dataplane.ledger.rows import (
     slots_to_json,
 )
 from tenantplane.dataplane.ledger.statements import statement
-
-# An outcome is worth waiting for: without it a call that was made counts as its worst case.
-_OUTCOME_ATTEMPTS = 4
-_FIRST_PAUSE_SECONDS = 0.1
 
 
 class Journal:
@@ -56,19 +52,12 @@ class Journal:
         return self._intents.enqueue(row)
 
     async def conclude(self, row: OutcomeRow) -> OutcomeAnswer:
-        """Durable when it returns. An outcome may be appended again and again, by its event id,
-        so what a lost connection left open is found out by a second attempt.
+        """Durable when it returns: it is appended again, by its event id, where a lost connection
+        left that open. Worth waiting for: without it, a call that was made counts as its worst case.
 
         Raises DependencyUnavailable after some seconds; the sweeper then estimates the call.
         """
-        pause = _FIRST_PAUSE_SECONDS
-        for _ in range(_OUTCOME_ATTEMPTS - 1):
-            try:
-                return await self._outcomes.append(row)
-            except CommitUnknown:
-                await asyncio.sleep(pause)
-                pause *= 2
-        return await self._outcomes.append(row)
+        return await self._outcomes.append_again(row)
 
     async def _append_intents(
         self, connection: AsyncConnection[DictRow], rows: Sequence[IntentRow]

@@ -11,6 +11,7 @@ After the outcome the sweeper settles. Nothing is free, and nothing counts twice
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -21,20 +22,24 @@ from tenantplane.core.audit.record import Status
 from tenantplane.core.db.pool import Database
 from tenantplane.core.ids import new_id
 from tenantplane.core.keys.envelope import KeyProvider
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.tenancy import TenantContext
+from tenantplane.core.valkey.answers import Spend
 from tenantplane.core.valkey.client import AdmissionStore
 from tenantplane.core.valkey.requests import AdmitRequest
-from tenantplane.dataplane.gate.admission import plan_levels
+from tenantplane.dataplane.gate.admission import enforced, plan_levels
 from tenantplane.dataplane.gate.fair_turns import FairTurns
 from tenantplane.dataplane.gate.refusals import KnownRefusals
+from tenantplane.dataplane.gate.shadow import ShadowReport
 from tenantplane.dataplane.ledger.background import Background
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.calls import CallRequest, LevelSpend, Receipt, Usage
 from tenantplane.dataplane.ledger.closing import Call, Closer, Ending
 from tenantplane.dataplane.ledger.epoch import FencedStore
+from tenantplane.dataplane.ledger.excess import Excesses
 from tenantplane.dataplane.ledger.journal import Journal
 from tenantplane.dataplane.ledger.keys import DataKeys
-from tenantplane.dataplane.ledger.placement import Placement, Placer
+from tenantplane.dataplane.ledger.placement import Placed, Placement, Placer
 from tenantplane.dataplane.ledger.rows import IntentRow
 from tenantplane.dataplane.ledger.times import LedgerTimes
 
@@ -59,29 +64,38 @@ class Meter:
         self.store = FencedStore(database, store)
         self.keys = DataKeys(database, keys)
         self.journal = Journal(database)
-        self.closer = Closer(database.clock, self.journal, self.store, self.keys)
+        self.excesses = Excesses(database)
+        self.closer = Closer(database.clock, self.journal, self.store, self.keys, self.excesses)
+        self._following: asyncio.Task[None] | None = None
         # Of the calls that a run makes after its first, which came through the gate's.
         self.turns = FairTurns()
         self.refusals = KnownRefusals()
-        self._background = Background()
+        self.shadow = ShadowReport()
+        self.background = Background()
         self._placer = Placer(
             database,
             self.store,
             self.journal,
             self.closer,
-            self._background,
+            self.background,
             self.times,
             self.refusals,
+            self.shadow,
         )
 
     async def start(self) -> None:
-        """Starts the two group commits."""
+        """Starts the two group commits, and knows whose calls an excess has stopped."""
+        await self.excesses.load()
+        self._following = asyncio.create_task(self.excesses.follow(), name="excesses")
         await self.journal.start()
 
     async def close(self) -> None:
         """Ends what is being settled, within bounds; what is left is the sweeper's."""
-        await self._background.finish(_CLOSE_SECONDS)
+        await self.background.finish(_CLOSE_SECONDS)
         await self.journal.stop()
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
 
     async def open(
         self, tenant: TenantContext, snapshot: Snapshot, request: CallRequest
@@ -89,26 +103,45 @@ class Meter:
         """Hold, then intent: when this returns, the call may be made.
 
         A caller that is cancelled meanwhile must not make the call, and pays nothing.
-        Raises HardCapReached, SoftCapReached, RateLimited, Suspended, DependencyUnavailable, and
-        Conflict where the run made this call number already.
+        Raises HardCapReached, ProviderExcess, SoftCapReached, RateLimited, Suspended,
+        DependencyUnavailable, and Conflict where the run made this call number already.
         """
         if tenant.org_id != snapshot.org_id:
             raise ValueError(f"snapshot of {snapshot.org_id!r} for a caller of {tenant.org_id!r}")
+        self.excesses.require(snapshot)
         if request.count_request:
-            self.refusals.require_room(snapshot)
+            self.refusals.require_room(snapshot, tenant)
         placement = await self._prepare(tenant, snapshot, request)
-        placing = self._background.spawn(self._placer.place(placement))
+        placing = self.background.spawn(self._placer.place(placement))
         try:
-            row = await asyncio.shield(placing)
+            placed = await asyncio.shield(placing)
         except asyncio.CancelledError:
-            self._background.spawn(self._withdraw_once_placed(placing, placement.call))
+            self.background.spawn(self._withdraw_once_placed(placing, placement.call))
             raise
-        return OpenCall(self._placer, self.closer, self._background, placement, row)
+        return OpenCall(self, placement, placed)
 
-    async def spend(self, snapshot: Snapshot) -> list[LevelSpend]:
-        """Money of each level and current period, root first. Raises DependencyUnavailable."""
-        levels = plan_levels(snapshot, self.database.clock.now())
-        spend = await self.store.spend(snapshot.root_org_id, levels)
+    async def enlarge(
+        self, placement: Placement, intent: IntentRow, request: CallRequest, snapshot: Snapshot
+    ) -> IntentRow:
+        """The intent with the hold that `request` wants now, under the limits of `snapshot`; use
+        `OpenCall.enlarge`. Raises as `open`."""
+        tenant = placement.tenant
+        admission = self._admission(tenant, snapshot, request, placement.call.hold_id)
+        admission = replace(admission, continues=True)
+        larger = replace(placement, request=request, snapshot=snapshot, admission=admission)
+        return await asyncio.shield(self.background.spawn(self._placer.enlarge(larger, intent)))
+
+    async def close_call(self, call: Call, ending: Ending, held_nanousd: NanoUSD) -> Receipt:
+        """Goes on to its end when its caller is cancelled; use `OpenCall`."""
+        closing = self.closer.close(call, ending, held_nanousd=held_nanousd)
+        return await asyncio.shield(self.background.spawn(closing))
+
+    async def spend(
+        self, snapshot: Snapshot, tenant: TenantContext | None = None
+    ) -> list[LevelSpend]:
+        """Money of each level and current period, root first, then of the user and the key of
+        `tenant`. Raises DependencyUnavailable."""
+        spend = await self.use(snapshot, tenant)
         return [
             LevelSpend(
                 level_kind=p.level_kind,
@@ -122,6 +155,12 @@ class Meter:
             )
             for p in spend.periods
         ]
+
+    async def use(self, snapshot: Snapshot, tenant: TenantContext | None) -> Spend:
+        """What the levels of a caller use now: money, rates and calls. Counts nothing.
+        Raises DependencyUnavailable."""
+        levels = plan_levels(snapshot, tenant, None, self.database.clock.now())
+        return await self.store.spend(snapshot.root_org_id, levels)
 
     async def _prepare(
         self, tenant: TenantContext, snapshot: Snapshot, request: CallRequest
@@ -138,24 +177,33 @@ class Meter:
             kind=request.kind,
             resource=request.resource,
         )
-        admission = AdmitRequest(
+        admission = self._admission(tenant, snapshot, request, call.hold_id)
+        ciphertext = await self.closer.encrypt_request(
+            call.org_id, call.intent_id, request.audit_request
+        )
+        return Placement(call, request, tenant, snapshot, admission, ciphertext)
+
+    def _admission(
+        self, tenant: TenantContext, snapshot: Snapshot, request: CallRequest, hold_id: str
+    ) -> AdmitRequest:
+        now = self.database.clock.now()
+        return AdmitRequest(
             root_org_id=snapshot.root_org_id,
             epoch=0,  # the fenced store puts the one in force
             org_id=tenant.org_id,
             snapshot_version=snapshot.version,
-            hold_id=call.hold_id,
+            hold_id=hold_id,
             hold_nanousd=request.worst_case_nanousd,
+            least_nanousd=request.least_nanousd,
             tokens=request.tokens_estimate,
             ttl_seconds=self.times.hold_ttl_seconds(request.deadline_seconds),
-            levels=plan_levels(snapshot, clock.now(), count_request=request.count_request),
+            levels=plan_levels(
+                snapshot, tenant, request.run_id, now, count_request=request.count_request
+            ),
             continues=not request.count_request,
         )
-        ciphertext = await self.closer.encrypt_request(
-            call.org_id, call.intent_id, request.audit_request
-        )
-        return Placement(call, request, tenant.key_id, snapshot, admission, ciphertext)
 
-    async def _withdraw_once_placed(self, placing: asyncio.Task[IntentRow], call: Call) -> None:
+    async def _withdraw_once_placed(self, placing: asyncio.Task[Placed], call: Call) -> None:
         await asyncio.wait([placing])
         if not placing.cancelled() and placing.exception() is None:
             await self._placer.withdraw(call)
@@ -168,39 +216,48 @@ class OpenCall:
     its end when its caller is cancelled.
     """
 
-    def __init__(
-        self,
-        placer: Placer,
-        closer: Closer,
-        background: Background,
-        placement: Placement,
-        row: IntentRow,
-    ) -> None:
-        self._placer = placer
-        self._closer = closer
-        self._background = background
+    def __init__(self, meter: Meter, placement: Placement, placed: Placed) -> None:
+        self._meter = meter
         self._placement = placement
-        self._row = row
+        self._intent = placed.intent
+        # What the limits that refuse had left when the call was admitted.
+        self.windows = enforced(placed.admitted.windows, placement.admission.levels)
         self._ids: dict[Stage, tuple[UUID, UUID]] = {}
         # The audit record's id, known before the call: it may stand in the response's headers.
         self.receipt_id = new_id()
 
     @property
     def intent_id(self) -> UUID:
-        return self._row.intent_id
+        return self._intent.intent_id
 
     @property
-    def held_nanousd(self) -> int:
-        return self._row.hold_nanousd
+    def held_nanousd(self) -> NanoUSD:
+        return self._intent.hold_nanousd
 
-    async def enlarge(self, worst_case_nanousd: int) -> None:
-        """Makes room for a larger worst case; a smaller one changes nothing.
+    async def enlarge(
+        self,
+        worst_case_nanousd: NanoUSD,
+        *,
+        least_nanousd: NanoUSD | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        """Makes room for a larger worst case, or for as much of it as there is, from
+        `least_nanousd` on; a smaller one changes nothing. `snapshot` is the one in force, whose
+        limits hold for what is added; the call's own where absent. One at a time.
 
         Raises as `Meter.open`: the smaller hold stands then, and the call must end within it.
         """
-        if worst_case_nanousd <= self._row.hold_nanousd:
+        if worst_case_nanousd <= self.held_nanousd:
             return
-        self._row = await self._placer.enlarge(self._placement, self._row, worst_case_nanousd)
+        placement = self._placement
+        request = replace(
+            placement.request,
+            worst_case_nanousd=worst_case_nanousd,
+            least_nanousd=least_nanousd,
+        )
+        self._intent = await self._meter.enlarge(
+            placement, self._intent, request, snapshot or placement.snapshot
+        )
 
     async def complete(self, usage: Usage, response: JsonValue) -> Receipt:
         """The call was answered. When this returns the outcome is durable and the answer may end.
@@ -217,7 +274,7 @@ class OpenCall:
     async def abandon(self) -> None:
         """The call was made, and what it used is not known: its whole hold counts, as estimated,
         until a report of the provider corrects it."""
-        usage = Usage(0, 0, self._row.hold_nanousd, estimated=True)
+        usage = Usage(0, 0, self.held_nanousd, estimated=True)
         await self._close("interrupted", usage, None)
 
     async def _close(self, status: Status, usage: Usage, response: JsonValue) -> Receipt:
@@ -231,8 +288,7 @@ class OpenCall:
             request=self._placement.request.audit_request,
             response=response,
         )
-        closing = self._background.spawn(self._closer.close(self._placement.call, ending))
-        return await asyncio.shield(closing)
+        return await self._meter.close_call(self._placement.call, ending, self.held_nanousd)
 
     def _ids_of(self, stage: Stage) -> tuple[UUID, UUID]:
         """The same ones for a repeat; the promised record id for the first stage alone."""

@@ -17,10 +17,14 @@ from tenantplane.core.errors import (
     TenantplaneError,
 )
 from tenantplane.core.ids import new_id, time_of
+from tenantplane.core.money import NanoUSD
+from tenantplane.core.tenancy import TenantContext
 from tenantplane.core.valkey.answers import Admitted, Refused, Stale
 from tenantplane.core.valkey.requests import AdmitRequest
-from tenantplane.dataplane.gate.admission import placed_slots, refusal_error, stale_error
+from tenantplane.dataplane.gate.admission import enforced, placed_slots
+from tenantplane.dataplane.gate.refusal_errors import refusal_error, stale_error
 from tenantplane.dataplane.gate.refusals import KnownRefusals
+from tenantplane.dataplane.gate.shadow import ShadowReport
 from tenantplane.dataplane.ledger.background import Background
 from tenantplane.dataplane.ledger.calls import NOTHING_USED, CallRequest
 from tenantplane.dataplane.ledger.closing import Call, Closer, Ending
@@ -44,10 +48,18 @@ class Placement:
 
     call: Call
     request: CallRequest
-    key_id: str | None
+    tenant: TenantContext
     snapshot: Snapshot
     admission: AdmitRequest
     request_ciphertext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A call that may be made: its intent, and what the store said of the hold."""
+
+    intent: IntentRow
+    admitted: Admitted
 
 
 class Placer:
@@ -60,6 +72,7 @@ class Placer:
         background: Background,
         times: LedgerTimes,
         refusals: KnownRefusals,
+        shadow: ShadowReport,
     ) -> None:
         self._database = database
         self._store = store
@@ -68,9 +81,10 @@ class Placer:
         self._background = background
         self._times = times
         self._refusals = refusals
+        self._shadow = shadow
 
-    async def place(self, placement: Placement) -> IntentRow:
-        """The intent, once it is durable: the call may be made.
+    async def place(self, placement: Placement) -> Placed:
+        """Returns once the intent is durable: the call may be made.
 
         Raises what the store refuses, DependencyUnavailable, and Conflict where the run made this
         call number already; no call may be made then, and the hold is given back.
@@ -86,18 +100,18 @@ class Placer:
             self._background.spawn(self._give_back(placement.call))
             raise
 
-    async def enlarge(self, placement: Placement, row: IntentRow, hold_nanousd: int) -> IntentRow:
-        """First the larger hold, then the larger intent; raises as `place`, and the smaller one
-        stands (in Valkey perhaps the larger: never too little)."""
-        admission = replace(placement.admission, hold_nanousd=hold_nanousd, continues=True)
-        larger = replace(
-            row,
-            hold_nanousd=hold_nanousd,
-            deadline_at=self._deadline(placement.request),
-        )
+    async def enlarge(self, placement: Placement, intent: IntentRow) -> IntentRow:
+        """First the larger hold that `placement.admission` asks for, then the larger intent; raises
+        as `place`, and the smaller one stands (in Valkey perhaps the larger: never too little)."""
+        deadline = self._deadline(placement.request)
         for _ in range(_MOST_ROUNDS):
-            _, epoch = await self._admit(admission, placement)
-            larger = replace(larger, epoch=epoch)
+            admitted, epoch = await self._admit(placement.admission, placement)
+            larger = replace(
+                intent,
+                hold_nanousd=max(intent.hold_nanousd, NanoUSD(admitted.held_nanousd)),
+                deadline_at=deadline,
+                epoch=epoch,
+            )
             status = await asyncio.shield(self._journal.intend(larger))
             if status is IntentStatus.OK:
                 return larger
@@ -134,13 +148,13 @@ class Placer:
             return
         _log.warning("intent %s of a call not made stays open: no Postgres", call.intent_id)
 
-    async def _place(self, placement: Placement) -> IntentRow:
+    async def _place(self, placement: Placement) -> Placed:
         for _ in range(_MOST_ROUNDS):
             admitted, epoch = await self._admit(placement.admission, placement)
-            row = self._intent(placement, admitted, epoch)
-            status = await asyncio.shield(self._journal.intend(row))
+            intent = self._intent(placement, admitted, epoch)
+            status = await asyncio.shield(self._journal.intend(intent))
             if status is IntentStatus.OK:
-                return row
+                return Placed(intent, admitted)
             if status is not IntentStatus.EPOCH:
                 raise _intent_refused(status, placement.call)
             await self._store.refresh()
@@ -151,10 +165,12 @@ class Placer:
         answer, epoch = await self._store.admit(admission)
         match answer:
             case Admitted():
+                self._shadow.note(admission.org_id, answer.shadowed)
                 return answer, epoch
             case Refused():
                 self._refusals.remember(answer, asked_at=asked_at)
-                raise refusal_error(answer)
+                windows = enforced(answer.windows, admission.levels)
+                raise refusal_error(replace(answer, windows=windows))
             case Stale():
                 raise stale_error(answer, placement.snapshot)
 
@@ -176,10 +192,10 @@ class Placer:
             call_no=call.call_no,
             thread_id=call.thread_id,
             user_id=call.user_id,
-            key_id=placement.key_id,
+            key_id=placement.tenant.key_id,
             kind=call.kind,
             resource=call.resource,
-            hold_nanousd=request.worst_case_nanousd,
+            hold_nanousd=NanoUSD(admitted.held_nanousd),
             price_book_version=request.price_book_version,
             idempotency_key=request.idempotency_key,
             epoch=epoch,

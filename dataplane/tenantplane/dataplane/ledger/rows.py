@@ -10,6 +10,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from tenantplane.core.apis.events import CallKind, Stage
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.valkey.requests import Slot
 
 
@@ -48,7 +49,7 @@ class IntentRow:
     key_id: str | None
     kind: CallKind
     resource: str
-    hold_nanousd: int
+    hold_nanousd: NanoUSD
     price_book_version: int
     idempotency_key: str | None
     epoch: int
@@ -69,7 +70,7 @@ class OutcomeRow:
     record_id: UUID
     input_tokens: int
     output_tokens: int
-    cost_nanousd: int
+    cost_nanousd: NanoUSD
     occurred_at: datetime
     ciphertext: bytes = field(repr=False)
     entry: bytes
@@ -82,7 +83,7 @@ class OutcomeAnswer:
     status: OutcomeStatus
     event_id: UUID
     record_id: UUID
-    cost_nanousd: int
+    cost_nanousd: NanoUSD
 
 
 def slots_to_json(slots: Iterable[Slot]) -> str:

@@ -50,7 +50,9 @@ class Swept:
 
 
 class Sweeper:
-    """`roots` says which root orgs this plane serves now; `now` is the database's time."""
+    """`roots` says which root orgs this plane serves now; `now` is the database's time. `require`
+    raises DependencyUnavailable while calls must stay as they are: what a restored database thinks
+    open may have ended, and be known to the control plane."""
 
     def __init__(
         self,
@@ -59,12 +61,14 @@ class Sweeper:
         *,
         now: Callable[[], datetime] | None = None,
         batch: int = BATCH,
+        require: Callable[[], None] | None = None,
     ) -> None:
         self._meter = meter
         self._batch = batch
         self._times = meter.times
         self._roots = roots
         self._now = now or meter.database.clock.now
+        self._require = require
 
     async def run(self, interval_seconds: float) -> None:
         """Sweeps for ever; what a dependency interrupts is swept next time."""
@@ -79,6 +83,8 @@ class Sweeper:
 
     async def sweep(self) -> Swept:
         """One pass. Raises DependencyUnavailable; what was done stays done."""
+        if self._require is not None:
+            self._require()
         estimated = await self._estimate_overdue()
         settled = released = 0
         for root in sorted(self._roots()):

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from tenantplane.dataplane.models.vocabularies import Vocabulary, count_written, utf8_bytes
+
 MAX_TOOL_CALLS = 128
 
 
@@ -20,13 +22,16 @@ class ToolCallAnswer:
 
 @dataclass(slots=True)
 class Answer:
-    """What a model produced. `produced_bytes` counts UTF-8 of all that it wrote."""
+    """What a model produced. `produced_bytes` counts UTF-8 of all that it wrote, and
+    `produced_tokens` about its tokens: see `count_written`."""
 
+    vocabulary: Vocabulary | None = None
     content: str = ""
     refusal: str = ""
     tool_calls: list[ToolCallAnswer] = field(default_factory=list)
     finish_reason: str = ""
     produced_bytes: int = 0
+    produced_tokens: int = 0
     content_chunks: int = 0
     usage: object = None
 
@@ -66,8 +71,10 @@ class Answer:
         self.content += text
         self.refusal += refusal
         written = text + refusal + reasoning + self._add_tool_calls(part.get("tool_calls"))
-        self.produced_bytes += len(written.encode())
-        self.content_chunks += bool(written)
+        if written:
+            self.produced_bytes += utf8_bytes(written)
+            self.produced_tokens += count_written(written, self.vocabulary)
+            self.content_chunks += 1
         return text
 
     def _add_tool_calls(self, calls: object) -> str:

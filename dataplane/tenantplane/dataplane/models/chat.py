@@ -11,7 +11,16 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from tenantplane.core.errors import FieldError, InvalidInput
@@ -22,6 +31,7 @@ MAX_VALUES = 50_000
 
 AGENT_PREFIX = "agent/"
 THREAD_KEY = "thread_id"
+PROMPT_KEY = "prompt"
 
 # Ours, or set by us on each call: never copied from the request.
 _NOT_PASSED_ON = {
@@ -49,7 +59,37 @@ class TextPart(_Strict):
     text: str
 
 
+class ImageUrl(_Strict):
+    # The provider fetches an address, the plane never does; a picture of one's own comes as data.
+    url: Annotated[str, Field(pattern=r"^(https://|data:image/(png|jpeg|webp|gif);base64,)")]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(_Strict):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
 Content = str | Annotated[list[TextPart], Field(min_length=1, max_length=256)]
+_TEXT, _IMAGE = "text part", "image part"
+
+
+def _kind_of_part(part: Any) -> str | None:
+    match part:
+        case TextPart() | {"type": "text"}:
+            return _TEXT
+        case ImagePart() | {"type": "image_url"}:
+            return _IMAGE
+        case _:
+            return None
+
+
+# By tags that are no fields of theirs: the path of an error leaves them out.
+UserPart = Annotated[
+    Annotated[TextPart, Tag(_TEXT)] | Annotated[ImagePart, Tag(_IMAGE)],
+    Discriminator(_kind_of_part),
+]
+UserContent = str | Annotated[list[UserPart], Field(min_length=1, max_length=256)]
 
 
 class FunctionCall(_Strict):
@@ -71,7 +111,7 @@ class InstructionMessage(_Strict):
 
 class UserMessage(_Strict):
     role: Literal["user"]
-    content: Content
+    content: UserContent
     name: str | None = None
 
 
@@ -162,6 +202,11 @@ class ChatRequest(_Strict):
     @property
     def thread_id(self) -> str | None:
         return (self.metadata or {}).get(THREAD_KEY)
+
+    @property
+    def prompt(self) -> str | None:
+        """The name of a granted prompt, which an agent takes as its system message."""
+        return (self.metadata or {}).get(PROMPT_KEY)
 
     @property
     def output_limit(self) -> int | None:
@@ -256,7 +301,7 @@ _ADVICE = {
     "function_call": "use 'tool_choice'",
 }
 # Names that pydantic gives to the members of a union: no parts of the user's document.
-_UNION_TAGS = frozenset({"system", "developer", "user", "assistant", "tool", "str"})
+_UNION_TAGS = frozenset({"system", "developer", "user", "assistant", "tool", "str", _TEXT, _IMAGE})
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:

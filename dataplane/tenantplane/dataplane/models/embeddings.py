@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from tenantplane.core.apis.snapshot import ModelGrant, Snapshot
 from tenantplane.core.errors import DependencyUnavailable, Forbidden, InvalidInput
+from tenantplane.core.tenancy import TenantContext
+from tenantplane.dataplane.gate.allowed import is_allowed
 from tenantplane.dataplane.models import hashing
 from tenantplane.dataplane.models.providers import MISCONFIGURED, Providers, broken_answer
 
@@ -39,10 +41,13 @@ def embedding_grants(snapshot: Snapshot) -> tuple[ModelGrant, ...]:
     return tuple(grant for grant in snapshot.models if grant.kind == "embedding")
 
 
-def embedding_grant(snapshot: Snapshot, name: str | None) -> ModelGrant:
-    """The org's embedding model: the one named, else its first. Raises Forbidden."""
+def embedding_grant(snapshot: Snapshot, tenant: TenantContext, name: str | None) -> ModelGrant:
+    """The embedding model named, where the caller may use it, else the org's first: that one
+    belongs to the documents, which lie in its space. Raises Forbidden."""
     for grant in embedding_grants(snapshot):
-        if name is None or grant.name == name:
+        if name is None:
+            return grant
+        if grant.name == name and is_allowed("model", name, snapshot, tenant):
             return grant
     raise Forbidden(
         "Your org has no embedding model on its list."

@@ -1,100 +1,118 @@
 """What a call may cost at most, and what it did cost. Pure; amounts in nano-dollars.
 
-The worst case holds for any tokenizer that works on bytes: no token is shorter than one byte of
-UTF-8 (byte-level BPE: Sennrich et al. 2016, GPT-2 report section 2.2), so that the bytes of the
-serialised prompt bound its tokens from above; what a provider wraps around the messages is bounded
-by the overheads below.
+Prices are linear: so much for a token of the prompt, of it less where the provider had it cached,
+so much for a token of the answer, of it another price where the model thought with it, so much for
+an image. The tokens that a provider counts for an image are paid by the image's price.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
 
 from tenantplane.core.apis.snapshot import ModelGrant
 from tenantplane.core.errors import InvalidInput
-from tenantplane.core.money import MAX_CAP, format_usd
+from tenantplane.core.money import MAX_CAP, NanoUSD, format_usd
+from tenantplane.dataplane.models.prompts import PromptSize
 
-# Role markers and separators: OpenAI documents 3 to 4 tokens a message, 3 for the answer's start.
-MESSAGE_OVERHEAD_TOKENS = 16
-# Anthropic documents up to about 700 tokens of system prompt once tools are given.
-TOOLS_OVERHEAD_TOKENS = 1024
-# English text has about four bytes a token; only the rate window uses this, and settling corrects.
-BYTES_PER_TOKEN_ESTIMATE = 4
 # Without a limit of the client's own, what an answer is expected to be, for the rate window alone.
-EXPECTED_OUTPUT_TOKENS = 512
+EXPECTED_OUTPUT_TOKENS: Final = 512
+# An answer that is cut to less than this, for want of room under a cap, is of no use to anybody.
+LEAST_OUTPUT_TOKENS: Final = 16
 # No model reads or writes this much in one call: a larger number is not a report of usage.
-ABSURD_TOKENS = 20_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class CallBound:
-    """Upper bounds of one call, fixed before it is made."""
-
-    prompt_tokens: int
-    output_tokens: int  # sent upstream as the limit
-    worst_case_nanousd: int
-    tokens_estimate: int
+ABSURD_TOKENS: Final = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class TokenCount:
+    """`cached_tokens` are some of the input, `reasoning_tokens` some of the output."""
+
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
-def bound_call(
-    grant: ModelGrant,
-    messages: Sequence[Mapping[str, Any]],
-    options: Mapping[str, Any],
-    output_limit: int | None,
-) -> CallBound:
+@dataclass(frozen=True, slots=True)
+class CallBound:
+    """Upper bounds of one call, fixed before it is made. `prompt_tokens` without the images'."""
+
+    prompt_tokens: int
+    images: int
+    output_tokens: int  # sent upstream as the limit
+    tokens_estimate: int
+    prompt_nanousd: NanoUSD
+    output_token_nanousd: NanoUSD  # of the dearest kind
+
+    @property
+    def worst_case_nanousd(self) -> NanoUSD:
+        return self.cost_of(self.output_tokens)
+
+    @property
+    def least_nanousd(self) -> NanoUSD:
+        """The smallest hold that is of use."""
+        return self.cost_of(min(self.output_tokens, LEAST_OUTPUT_TOKENS))
+
+    def cost_of(self, output_tokens: int) -> NanoUSD:
+        """The most that the call can cost with an answer of so many tokens."""
+        return NanoUSD(self.prompt_nanousd + output_tokens * self.output_token_nanousd)
+
+    def covered_by(self, held_nanousd: NanoUSD) -> int:
+        """How many tokens of an answer a hold pays for."""
+        if self.output_token_nanousd == 0:
+            return self.output_tokens
+        room = max(0, held_nanousd - self.prompt_nanousd)
+        return min(self.output_tokens, room // self.output_token_nanousd)
+
+    def within(self, output_tokens: int) -> CallBound:
+        """The bounds of the same call with a smaller limit."""
+        return replace(self, output_tokens=min(self.output_tokens, output_tokens))
+
+
+def bound_call(grant: ModelGrant, prompt: PromptSize, output_limit: int | None) -> CallBound:
     """The bounds of a call; a client's limit is clamped to the grant's.
 
-    Raises InvalidInput where the worst case is more than any cap can be.
+    Raises InvalidInput for an image that has no price, and where the worst case is more than any
+    cap can be.
     """
-    prompt_bytes = _bytes(messages) + sum(_bytes(value) for value in options.values())
-    overhead = MESSAGE_OVERHEAD_TOKENS * (len(messages) + 1)
-    if options.get("tools"):
-        overhead += TOOLS_OVERHEAD_TOKENS
-    # A provider refuses a prompt beyond the model's context: no more than that is ever read.
-    prompt = min(prompt_bytes + overhead, grant.context_tokens)
-    output = min(output_limit or grant.max_output_tokens, grant.max_output_tokens)
-    worst = cost(grant, TokenCount(prompt, output))
-    if worst > MAX_CAP:
+    if prompt.images and grant.image_nanousd is None:
         raise InvalidInput(
-            f"One call of {grant.name!r} could cost {format_usd(worst)}, above any cap.",
-            hint="Set max_completion_tokens lower.",
+            f"The model {grant.name!r} takes no images: its plan has no price for them.",
+            hint="Send text alone, or ask for a plan whose model has 'imageUSD'.",
+            code="images_not_priced",
         )
+    output = min(output_limit or grant.max_output_tokens, grant.max_output_tokens)
     expected = output if output_limit else min(output, EXPECTED_OUTPUT_TOKENS)
-    estimate = -(-prompt_bytes // BYTES_PER_TOKEN_ESTIMATE) + expected
-    return CallBound(prompt, output, worst, estimate)
+    # A provider refuses a prompt beyond the model's context: no more than that is ever read.
+    most = min(prompt.most_tokens, grant.context_tokens)
+    bound = _bound(grant, most, prompt.images, output, prompt.about_tokens + expected)
+    return _below_any_cap(grant, bound, "Set max_completion_tokens lower.")
 
 
-def bound_embedding(grant: ModelGrant, texts: Sequence[str]) -> CallBound:
+def bound_embedding(grant: ModelGrant, prompt: PromptSize) -> CallBound:
     """The bounds of one call of an embedding model: it reads each text, and writes nothing.
 
     Raises InvalidInput where the worst case is more than any cap can be.
     """
-    sizes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
-    # Each text is read by itself, as far as the model's context goes.
-    prompt = sum(min(size + MESSAGE_OVERHEAD_TOKENS, grant.context_tokens) for size in sizes)
-    worst = cost(grant, TokenCount(prompt, 0))
-    if worst > MAX_CAP:
-        raise InvalidInput(
-            f"One call of {grant.name!r} could cost {format_usd(worst)}, above any cap.",
-            hint="Send fewer texts at once.",
-        )
-    return CallBound(prompt, 0, worst, -(-sum(sizes) // BYTES_PER_TOKEN_ESTIMATE))
+    bound = _bound(grant, prompt.most_tokens, 0, 0, prompt.about_tokens)
+    return _below_any_cap(grant, bound, "Send fewer texts at once.")
 
 
-def cost(grant: ModelGrant, tokens: TokenCount) -> int:
-    """Selling price of so many tokens: linear, exact."""
-    return (
-        tokens.input_tokens * grant.input_nanousd_per_token
-        + tokens.output_tokens * grant.output_nanousd_per_token
+def cost(grant: ModelGrant, tokens: TokenCount, bound: CallBound) -> NanoUSD:
+    """Selling price of what a call used: linear, exact."""
+    read = tokens.input_tokens
+    if bound.images:
+        # What is beyond the most that the text can be are the images', which have their own price.
+        read = min(read, bound.prompt_tokens)
+    cached = min(tokens.cached_tokens, read)
+    return NanoUSD(
+        (read - cached) * grant.input_nanousd_per_token
+        + cached * _or(grant.cached_input_nanousd_per_token, grant.input_nanousd_per_token)
+        + (tokens.output_tokens - tokens.reasoning_tokens) * grant.output_nanousd_per_token
+        + tokens.reasoning_tokens
+        * _or(grant.reasoning_nanousd_per_token, grant.output_nanousd_per_token)
+        + bound.images * (grant.image_nanousd or 0)
     )
 
 
@@ -102,19 +120,24 @@ def reported_tokens(usage: object, *, produced_bytes: int) -> TokenCount | None:
     """A provider's `usage` object as counts; None where it is absent or cannot be true (F40).
 
     Not believed: negative, fractional, boolean or absurdly large numbers, a prompt of no tokens,
-    no output where `produced_bytes` were received.
+    no output where `produced_bytes` were received, more cached tokens than the prompt has, more
+    tokens of thought than the answer has.
     """
     if not isinstance(usage, Mapping):
         return None
     prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     # bool is an int in Python, and NaN a float: neither is a count.
-    if type(prompt) is not int or type(output) is not int:
+    if not (type(prompt) is type(output) is type(cached) is type(reasoning) is int):
         return None
     if not (1 <= prompt <= ABSURD_TOKENS and 0 <= output <= ABSURD_TOKENS):
         return None
+    if not (0 <= cached <= prompt and 0 <= reasoning <= output):
+        return None
     if output == 0 and produced_bytes > 0:
         return None
-    return TokenCount(prompt, output)
+    return TokenCount(prompt, output, cached, reasoning)
 
 
 def reported_embedding_tokens(usage: object) -> TokenCount | None:
@@ -124,12 +147,10 @@ def reported_embedding_tokens(usage: object) -> TokenCount | None:
     return reported_tokens({**usage, "completion_tokens": 0}, produced_bytes=0)
 
 
-def counted_tokens(bound: CallBound, produced_bytes: int) -> TokenCount:
-    """The most that can have been used where nothing is reported: fails closed, never free.
-
-    The whole prompt's bound, and a token for each byte that was received.
-    """
-    return TokenCount(bound.prompt_tokens, min(produced_bytes, bound.output_tokens))
+def counted_tokens(bound: CallBound, produced_tokens: int) -> TokenCount:
+    """What was used where nothing is reported: the whole prompt's bound, and of the answer what
+    was counted, as far as the bound goes. Never free."""
+    return TokenCount(bound.prompt_tokens, min(produced_tokens, bound.output_tokens))
 
 
 def worst_tokens(bound: CallBound) -> TokenCount:
@@ -137,6 +158,36 @@ def worst_tokens(bound: CallBound) -> TokenCount:
     return TokenCount(bound.prompt_tokens, bound.output_tokens)
 
 
-def _bytes(value: Any) -> int:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return len(text.encode("utf-8", "surrogatepass"))
+def _bound(
+    grant: ModelGrant, prompt_tokens: int, images: int, output_tokens: int, estimate: int
+) -> CallBound:
+    read = max(grant.input_nanousd_per_token, grant.cached_input_nanousd_per_token or 0)
+    written = max(grant.output_nanousd_per_token, grant.reasoning_nanousd_per_token or 0)
+    prompt = prompt_tokens * read + images * (grant.image_nanousd or 0)
+    return CallBound(
+        prompt_tokens, images, output_tokens, estimate, NanoUSD(prompt), NanoUSD(written)
+    )
+
+
+def _below_any_cap(grant: ModelGrant, bound: CallBound, hint: str) -> CallBound:
+    if bound.worst_case_nanousd > MAX_CAP:
+        worst = format_usd(bound.worst_case_nanousd)
+        raise InvalidInput(
+            f"One call of {grant.name!r} could cost {worst}, above any cap.", hint=hint
+        )
+    return bound
+
+
+def _or(price: int | None, otherwise: int) -> int:
+    return otherwise if price is None else price
+
+
+def _detail(usage: Mapping[str, object], group: str, name: str) -> object:
+    """A part of a count, 0 where the provider does not say it; None where it is no object."""
+    details = usage.get(group)
+    if details is None:
+        return 0
+    if not isinstance(details, Mapping):
+        return None
+    found = details.get(name)
+    return 0 if found is None else found

@@ -2,7 +2,7 @@
 compatible endpoint and self-hosted servers speak them.
 
 Bounded in time and size; a provider's key is in the session's header alone, never in an error or a
-log line. No retries here: a call that may have been billed is never made twice.
+log line. One request for each call: whether another one follows is models/resilience.py's.
 """
 
 from __future__ import annotations
@@ -10,71 +10,57 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from tenantplane.core.apis.snapshot import ModelGrant
-from tenantplane.core.errors import DependencyUnavailable, InvalidInput
+from tenantplane.core.errors import TenantplaneError
+from tenantplane.dataplane.models import vocabularies
+from tenantplane.dataplane.models.guard import Guard
+from tenantplane.dataplane.models.provider_errors import (
+    MISCONFIGURED,
+    broken_answer,
+    lacking,
+    may_have_billed,
+    refusal,
+    timed_out,
+    unreachable,
+)
+from tenantplane.dataplane.models.provider_settings import ProviderSettings
+from tenantplane.dataplane.models.resilience import Attempts, FailedAttempt
 from tenantplane.dataplane.models.sse import DONE, events
+from tenantplane.dataplane.models.vocabularies import Vocabulary
+
+__all__ = ["MISCONFIGURED", "ProviderSettings", "Providers", "broken_answer", "may_have_billed"]
 
 _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
 _CHAT, _EMBEDDINGS = "/chat/completions", "/embeddings"
-_DEFAULT_RETRY_AFTER_SECONDS = 5.0
-_LONGEST_RETRY_AFTER_SECONDS = 3600.0
-
-RATE_LIMITED = "provider_rate_limited"
-UNAVAILABLE = "provider_unavailable"
-MISCONFIGURED = "provider_misconfigured"
-TIMED_OUT = "provider_timeout"
-BROKEN_ANSWER = "provider_broken_answer"
-
-# The request was sent and no complete answer came: the provider may bill for it.
-_MAYBE_BILLED = frozenset({TIMED_OUT, BROKEN_ANSWER})
-
-
-class ProviderSettings(BaseModel):
-    """One provider. `model_map` maps a grant's upstream model to the provider's name of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    base_url: HttpUrl  # of an API like OpenAI's; ends in /v1
-    api_key: SecretStr | None = None  # sent as a bearer token; none where absent
-    # Upstream model of a plan → the provider's name for it; the same name where absent.
-    model_map: dict[str, str] = Field(default_factory=dict)
-    # The whole call, streaming included; the hold outlives it.
-    timeout_seconds: Annotated[float, Field(gt=0, le=1800)] = 300.0
-    # Until a connection stands.
-    connect_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
-    # Longest silence between two chunks of a stream, or before the first byte of an answer.
-    idle_timeout_seconds: Annotated[float, Field(gt=0, le=1800)] = 120.0
-    # Calls at once: one pool a provider and replica; beyond it calls queue within their time-out.
-    connections: Annotated[int, Field(ge=1, le=10_000)] = 512
-    # Field of the request that bounds the answer. OpenAI's reasoning models refuse the old name; some self-hosted servers know only the old one.
-    output_limit_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-
-
-def may_have_billed(error: Exception) -> bool:
-    """Whether the provider may charge for a call that ended in `error`."""
-    if isinstance(error, InvalidInput):
-        return False
-    return not isinstance(error, DependencyUnavailable) or error.error_code in _MAYBE_BILLED
 
 
 class Providers:
-    """Clients of all configured providers; `open` within the running loop, `close` at the end."""
+    """Clients of all configured providers; `open` within the running loop, `close` at the end.
+    `elapsed` counts the seconds of pauses and limits."""
 
-    def __init__(self, settings: Mapping[str, ProviderSettings]) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, ProviderSettings],
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._settings = dict(settings)
+        self._elapsed = elapsed
+        self._guards = {name: Guard(name, of, elapsed) for name, of in self._settings.items()}
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def open(self) -> None:
+        counted = {v for settings in self._settings.values() for v in settings.tokenizers.values()}
+        await asyncio.to_thread(vocabularies.load, counted)
         for name, settings in self._settings.items():
             self._sessions[name] = _session(settings)
 
@@ -83,8 +69,18 @@ class Providers:
             _, session = self._sessions.popitem()
             await session.close()
 
+    def attempts(
+        self,
+        org_id: str,
+        grant: ModelGrant,
+        fallbacks: Callable[[], Sequence[ModelGrant]],
+        on_failure: Callable[[FailedAttempt], None],
+    ) -> Attempts:
+        """The attempts of one call of the org: `fallbacks` are asked for where `grant` fails."""
+        return Attempts(self._guards, org_id, grant, fallbacks, on_failure, self._elapsed)
+
     def timeout_seconds(self, grant: ModelGrant) -> float:
-        """After this a call is over for sure. Raises DependencyUnavailable (not configured)."""
+        """After this a call is over for sure. Raises ProviderUnavailable (not configured)."""
         return self._of(grant).timeout_seconds
 
     def has(self, name: str) -> bool:
@@ -92,15 +88,20 @@ class Providers:
         return name in self._settings
 
     def upstream_model(self, grant: ModelGrant) -> str:
-        """The provider's own name of the model. Raises DependencyUnavailable (not configured)."""
+        """The provider's own name of the model. Raises ProviderUnavailable (not configured)."""
         return self._of(grant).model_map.get(grant.upstream_model, grant.upstream_model)
+
+    def vocabulary(self, grant: ModelGrant) -> Vocabulary | None:
+        """The vocabulary that prompts of the model are counted with; None where none is trusted."""
+        settings = self._settings.get(grant.provider)
+        return None if settings is None else settings.tokenizers.get(grant.upstream_model)
 
     async def complete(
         self, grant: ModelGrant, body: Mapping[str, Any], output_limit: int
     ) -> dict[str, Any]:
         """The provider's answer, a JSON object with a `choices` list.
 
-        Raises InvalidInput (the provider refuses the request), DependencyUnavailable.
+        Raises InvalidInput (the provider refuses the request), ProviderUnavailable.
         """
         payload = self._payload(grant, body, output_limit)
         answer = await self._whole(grant, _CHAT, payload)
@@ -123,7 +124,7 @@ class Providers:
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """Chunks as they come, the one with usage last; leaving the block ends the call upstream.
 
-        Raises as `complete`; a stream that ends without its end raises DependencyUnavailable.
+        Raises as `complete`; a stream that ends without its end raises ProviderUnavailable.
         """
         payload = self._payload(grant, body, output_limit)
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
@@ -170,12 +171,13 @@ class Providers:
                 )
                 async with request as response:
                     if response.status != 200:
-                        raise await _refusal(grant, response)
+                        raise await _refusal(grant, settings, response)
+                    _has_begun(response, settings)
                     yield response
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as failed:
-            raise _unavailable(grant, UNAVAILABLE, "cannot be reached") from failed
+            raise unreachable(grant) from failed
         except TimeoutError as late:
-            raise _unavailable(grant, TIMED_OUT, "did not answer in time") from late
+            raise timed_out(grant) from late
         except aiohttp.ClientError as failed:
             raise broken_answer(grant, f"a broken answer ({type(failed).__name__})") from failed
 
@@ -187,11 +189,7 @@ class Providers:
 
     def _of(self, grant: ModelGrant) -> ProviderSettings:
         if grant.provider not in self._sessions:
-            raise DependencyUnavailable(
-                f"Model {grant.name!r} needs provider {grant.provider!r}, which this plane lacks.",
-                hint="The platform's operator configures it: TENANTPLANE_PROVIDERS.",
-                code=MISCONFIGURED,
-            )
+            raise lacking(grant)
         return self._settings[grant.provider]
 
 
@@ -204,8 +202,9 @@ def _session(settings: ProviderSettings) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=settings.connections, keepalive_timeout=30),
         timeout=aiohttp.ClientTimeout(
             total=None,  # asyncio.timeout around the call: also while the client is slow to read
+            # Waiting for a free connection is in it too; turns come first, so there is none.
             connect=settings.connect_timeout_seconds,
-            sock_read=settings.idle_timeout_seconds,
+            sock_read=settings.first_byte_timeout_seconds,
         ),
         # No cookies between tenants' calls, and none of the environment's proxies or .netrc keys.
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -213,23 +212,30 @@ def _session(settings: ProviderSettings) -> aiohttp.ClientSession:
     )
 
 
-async def _refusal(grant: ModelGrant, response: aiohttp.ClientResponse) -> Exception:
-    status = response.status
-    if status in {400, 413, 422}:
-        message = _provider_message(await _read(response, MAX_ERROR_BYTES) or b"")
-        return InvalidInput(
-            f"The provider of {grant.name!r} refuses the request: {message}",
-            code="provider_refused",
+def _has_begun(response: aiohttp.ClientResponse, settings: ProviderSettings) -> None:
+    """From here on the other bound of silence holds."""
+    connection = response.connection
+    if connection is not None and connection.protocol is not None:  # else it is here whole
+        connection.protocol.read_timeout = settings.idle_timeout_seconds
+
+
+async def _refusal(
+    grant: ModelGrant, settings: ProviderSettings, response: aiohttp.ClientResponse
+) -> TenantplaneError:
+    body = await _read(response, MAX_ERROR_BYTES) or b""
+    error = refusal(
+        grant,
+        response.status,
+        response.headers,
+        body,
+        bills_failed_calls=settings.bills_failed_calls,
+    )
+    if error.error_code == MISCONFIGURED:
+        # Ours to repair, not the caller's.
+        _log.error(
+            "provider %s answered %d: check its key and models", grant.provider, response.status
         )
-    if status == 429:
-        return _unavailable(
-            grant, RATE_LIMITED, "is limiting our rate", _retry_after(response.headers)
-        )
-    if status in {401, 403, 404} or status < 400:
-        # Ours to repair, not the caller's; its message may quote a part of the key.
-        _log.error("provider %s answered %d: check its key and models", grant.provider, status)
-        return _unavailable(grant, MISCONFIGURED, "refuses this plane")
-    return _unavailable(grant, UNAVAILABLE, f"answered {status}", _retry_after(response.headers))
+    return error
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
@@ -252,41 +258,8 @@ def _decode(data: bytes, grant: ModelGrant) -> dict[str, Any]:
     return decoded
 
 
-def _provider_message(body: bytes) -> str:
-    try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return "no reason given."
-    return str(message)[:500]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    try:
-        seconds = float(headers.get("retry-after", ""))
-    except ValueError:
-        return _DEFAULT_RETRY_AFTER_SECONDS
-    if not 0 <= seconds <= _LONGEST_RETRY_AFTER_SECONDS:  # NaN is outside too
-        return _DEFAULT_RETRY_AFTER_SECONDS
-    return seconds
-
-
 def _has_finish_reason(chunk: Mapping[str, Any]) -> bool:
     choices = chunk.get("choices")
     if not isinstance(choices, list):
         return False
     return any(isinstance(c, dict) and c.get("finish_reason") for c in choices)
-
-
-def broken_answer(grant: ModelGrant, what: str) -> DependencyUnavailable:
-    """The error for an answer that came and cannot be used: it may be billed."""
-    return _unavailable(grant, BROKEN_ANSWER, f"sent {what}")
-
-
-def _unavailable(
-    grant: ModelGrant, code: str, what: str, retry_after: float = _DEFAULT_RETRY_AFTER_SECONDS
-) -> DependencyUnavailable:
-    return DependencyUnavailable(
-        f"The provider of model {grant.name!r} {what}.",
-        code=code,
-        retry_after_seconds=retry_after,
-    )

@@ -4,6 +4,8 @@ Cues in the last user message:
     [[call:clock {"time_zone": "Asia/Tokyo"}]]   calls that function, offered or not
     [[loop]]                                      calls the first tool offered, for ever
     [[tokens:500]]                                answers with so many tokens
+    [[reasoning:300]]                             thinks so many tokens before, unseen
+    [[cached:40]]                                 says that it had so many prompt tokens cached
     [[fault:NAME]]                                a fault, see FAULTS
 Without a cue: asked for the time it calls `clock`, told to note or remember `notes_write`, asked
 what it noted `notes_read`, what the documents say `documents_search`, how many calls there were or
@@ -25,6 +27,7 @@ FAULTS: Final = frozenset(
         "500",
         "hang",  # never answers
         "endless",  # streams for ever, whatever limit it was given
+        "no-limit",  # answers with all tokens, whatever limit it was given
         "cut",  # closes the connection in mid-answer
         "usage-none",
         "usage-negative",
@@ -37,6 +40,8 @@ FAULTS: Final = frozenset(
 _FAULT = re.compile(r"\[\[fault:([a-z0-9-]+)\]\]")
 _CALL = re.compile(r"\[\[call:([A-Za-z0-9_.-]+)\s*(\{.*?\})?\s*\]\]", re.DOTALL)
 _TOKENS = re.compile(r"\[\[tokens:(\d{1,6})\]\]")
+_REASONING = re.compile(r"\[\[reasoning:(\d{1,6})\]\]")
+_CACHED = re.compile(r"\[\[cached:(\d{1,6})\]\]")
 _LOOP = "[[loop]]"
 _CUE = re.compile(r"\[\[.*?\]\]", re.DOTALL)
 # About the length of tokens in English, and never shorter than a byte.
@@ -54,6 +59,8 @@ _USAGE_QUERY: Final = (
     "ORDER BY calls DESC, name LIMIT 10"
 )
 _MESSAGE_TOKENS = 4
+# OpenAI's for a picture of 1024 pixels square.
+_IMAGE_TOKENS = 765
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class ScriptedAnswer:
     call: ScriptedCall | None
     prompt_tokens: int
     finish_reason: str
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -78,8 +87,8 @@ class ScriptedAnswer:
     @property
     def output_tokens(self) -> int:
         if self.call is None:
-            return len(self.tokens)
-        return len(tokenize(self.call.name + self.call.arguments))
+            return self.reasoning_tokens + len(self.tokens)
+        return self.reasoning_tokens + len(tokenize(self.call.name + self.call.arguments))
 
 
 def tokenize(text: str) -> tuple[str, ...]:
@@ -97,9 +106,25 @@ def answer(body: Mapping[str, Any]) -> ScriptedAnswer:
     messages: Sequence[Mapping[str, Any]] = body["messages"]
     call = _call(messages, _offered(body))
     tokens = tokenize("" if call else _words(messages))
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or len(tokens)
-    reason = "tool_calls" if call else "length" if limit < len(tokens) else "stop"
-    return ScriptedAnswer(tokens[:limit], call, _prompt_tokens(body), reason)
+    reasoning = _number(_REASONING, messages)
+    limit = _limit(body) or reasoning + len(tokens)
+    reasoning = min(reasoning, limit)
+    left = limit - reasoning
+    reason = "tool_calls" if call else "length" if left < len(tokens) else "stop"
+    prompt = _prompt_tokens(body)
+    cached = min(prompt, _number(_CACHED, messages))
+    return ScriptedAnswer(tokens[:left], call, prompt, reason, reasoning, cached)
+
+
+def _limit(body: Mapping[str, Any]) -> int | None:
+    if fault_asked(body) == "no-limit":
+        return None
+    return body.get("max_completion_tokens") or body.get("max_tokens")
+
+
+def _number(cue: re.Pattern[str], messages: Sequence[Mapping[str, Any]]) -> int:
+    found = cue.search(_last_user(messages))
+    return int(found.group(1)) if found else 0
 
 
 def _call(messages: Sequence[Mapping[str, Any]], offered: Sequence[str]) -> ScriptedCall | None:
@@ -155,4 +180,10 @@ def _content(message: Mapping[str, Any]) -> str:
 
 def _prompt_tokens(body: Mapping[str, Any]) -> int:
     said = sum(len(tokenize(_content(m))) + _MESSAGE_TOKENS for m in body["messages"])
+    said += _IMAGE_TOKENS * sum(_images(m) for m in body["messages"])
     return said + len(tokenize(json.dumps(body["tools"]))) if body.get("tools") else said
+
+
+def _images(message: Mapping[str, Any]) -> int:
+    content = message.get("content")
+    return sum(p["type"] == "image_url" for p in content) if isinstance(content, list) else 0

@@ -225,7 +225,13 @@ def _usage(
             limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
             output = 2 * int(limit) + 1
     total = prompt + output
-    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": total}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": output,
+        "total_tokens": total,
+        "prompt_tokens_details": {"cached_tokens": scripted.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": scripted.reasoning_tokens},
+    }
 
 
 def _whole(scripted: ScriptedAnswer, usage: dict[str, Any] | None) -> dict[str, Any]:

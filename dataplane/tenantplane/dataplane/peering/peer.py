@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from tenantplane.core.apis.planes import Enrolled
 from tenantplane.core.db.pool import Database
@@ -14,7 +16,7 @@ from tenantplane.dataplane.gate.entitlements import Entitlements
 from tenantplane.dataplane.gate.identity import PlaneProfile
 from tenantplane.dataplane.gate.trust import Jwks, TrustedKeys
 from tenantplane.dataplane.peering.client import ControlPlaneClient
-from tenantplane.dataplane.peering.identity import PlaneIdentities
+from tenantplane.dataplane.peering.identity import PlaneIdentities, PlaneIdentity
 from tenantplane.dataplane.peering.session import PlaneSession
 from tenantplane.dataplane.peering.store import PlaneStore, require_own
 from tenantplane.dataplane.peering.sync import Sync
@@ -25,6 +27,32 @@ from tenantplane.dataplane.settings import DataPlaneSettings
 _GOODBYE_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def session_of(
+    settings: DataPlaneSettings, database: Database, provider: KeyProvider
+) -> AsyncIterator[PlaneSession | None]:
+    """The conversation of a plane that has enrolled, for an operator's command beside it; None
+    where it has not: a command never enrols. Raises ConfigurationRefused (another's database)."""
+    store = PlaneStore(database)
+    state = await store.read()
+    if state is None or state.enrolled is None:
+        yield None
+        return
+    identities = PlaneIdentities(settings.plane, store, provider)
+    client = ControlPlaneClient(
+        settings.control_plane_url, timeout_seconds=settings.peering.timeout_seconds
+    )
+    try:
+        yield PlaneSession(
+            client,
+            PlaneIdentity(await identities.key(), state.enrolled),
+            database.clock.unix,
+            stream_silence_seconds=settings.peering.stream_silence_seconds,
+        )
+    finally:
+        await client.close()
 
 
 class Peer:

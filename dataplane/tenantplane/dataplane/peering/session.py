@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import httpx2
 from pydantic import BaseModel, Field
 
-from tenantplane.core.apis.events import AuditBatch, BatchAck, UsageBatch
+from tenantplane.core.apis.events import AuditBatch, BatchAck, PlaneUsage, UsageBatch
 from tenantplane.core.apis.planes import Changes, IsolationReport
 from tenantplane.core.errors import Unauthenticated
 from tenantplane.core.identity.claims import PLANE_SUBJECT_PREFIX
@@ -69,6 +70,16 @@ class PlaneSession:
 
     async def send_usage(self, batch: UsageBatch) -> BatchAck:
         return await self._send("/v1/planes/self/usage", batch)
+
+    async def acknowledged_usage(self) -> PlaneUsage:
+        """How much of this plane's usage the control plane has, by org."""
+        return document(await self._call("GET", "/v1/planes/self/usage"), PlaneUsage)
+
+    async def reported_usage(self, org_id: str, after: UUID) -> UsageBatch:
+        """A page of this plane's own events of an org, in order of their ids; empty at the end."""
+        query = {"after": str(after)}
+        path = f"/v1/planes/self/usage/{org_id}"
+        return document(await self._call("GET", path, params=query), UsageBatch)
 
     async def send_audit(self, batch: AuditBatch) -> BatchAck:
         return await self._send("/v1/planes/self/audit", batch)

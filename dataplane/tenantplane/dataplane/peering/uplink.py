@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenantplane.core.apis.events import AuditBatch, BatchAck, UsageBatch
+from tenantplane.core.apis.events import AuditBatch, BatchAck, PlaneUsage, UsageBatch
 from tenantplane.core.apis.planes import IsolationReport
 from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.dataplane.peering.session import PlaneSession
@@ -23,6 +23,9 @@ class ControlPlaneUplink:
 
     async def send_audit(self, batch: AuditBatch) -> BatchAck:
         return await self._connected().send_audit(batch)
+
+    async def acknowledged_usage(self) -> PlaneUsage:
+        return await self._connected().acknowledged_usage()
 
     async def send_isolation(self, report: IsolationReport) -> None:
         await self._connected().send_isolation(report)

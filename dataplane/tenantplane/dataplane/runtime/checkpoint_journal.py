@@ -6,7 +6,6 @@ the log. Whoever writes gets the answer for its own rows, after their commit.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from psycopg.rows import DictRow
 
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import DependencyUnavailable
-from tenantplane.dataplane.ledger.commit import CommitUnknown, GroupCommit
+from tenantplane.dataplane.ledger.commit import GroupCommit
 from tenantplane.dataplane.runtime.checkpoint_query import Rows
 from tenantplane.dataplane.runtime.checkpoint_rows import (
     BlobRow,
@@ -29,8 +28,6 @@ from tenantplane.dataplane.runtime.checkpoint_rows import (
 from tenantplane.dataplane.runtime.proofs import Proofs
 from tenantplane.dataplane.runtime.statements import statement
 
-_ATTEMPTS = 3
-_FIRST_PAUSE_SECONDS = 0.1
 _RETRY_AFTER_SECONDS = 1.0
 
 # Runs whose rows are committed together go on together: with larger batches they fall into step, and
@@ -40,8 +37,6 @@ _MOST_ROWS_TOGETHER: Final = 16
 _MOST_BYTES_TOGETHER: Final = 256 * 1024
 
 _Row = TypeVar("_Row", CheckpointRow, BlobRow, WriteRow)
-_Asked = TypeVar("_Asked")
-_Answer = TypeVar("_Answer")
 _encode = json.JSONEncoder(ensure_ascii=True, check_circular=False, separators=(",", ":")).encode
 
 
@@ -77,7 +72,7 @@ class CheckpointJournal:
 
         Raises DependencyUnavailable, and InvalidInput for what Postgres cannot store.
         """
-        proven = await _answered(self._commits, rows)
+        proven = await self._commits.append_again(rows)
         if not proven:
             raise DependencyUnavailable(
                 "Postgres did not accept this tenant's proof.",
@@ -88,7 +83,7 @@ class CheckpointJournal:
     async def latest(self, thread: ThreadKey) -> Rows | None:
         """The rows of a thread's newest checkpoint, as a CheckpointQuery answers them; None where they
         are too large to be read together with those of others. Raises DependencyUnavailable."""
-        return await _answered(self._reads, thread)
+        return await self._reads.append_again(thread)
 
     async def _latest(
         self, connection: AsyncConnection[DictRow], batch: Sequence[ThreadKey]
@@ -117,17 +112,6 @@ class CheckpointJournal:
         assert answer is not None, "a function answers"
         refused = set(answer["refused"])
         return [rows.org_id not in refused for rows in batch]
-
-
-async def _answered(commits: GroupCommit[_Asked, _Answer], asked: _Asked) -> _Answer:
-    pause = _FIRST_PAUSE_SECONDS
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return await commits.append(asked)
-        except CommitUnknown:
-            await asyncio.sleep(pause)
-            pause *= 2
-    return await commits.append(asked)
 
 
 def _readable(rows: Rows) -> Rows | None:

@@ -32,8 +32,14 @@ def from_client(messages: Sequence[chat.Message]) -> list[AnyMessage]:
         match message:
             case chat.InstructionMessage():
                 accepted.append(SystemMessage(_text(message.content)))
-            case chat.UserMessage():
+            case chat.UserMessage() if _is_text(message.content):
                 accepted.append(HumanMessage(_text(message.content)))
+            case chat.UserMessage():
+                errors.append(
+                    FieldError(
+                        f"messages.{position}", "an agent takes text alone: leave images out"
+                    )
+                )
             case chat.AssistantMessage() if message.tool_calls is None:
                 accepted.append(AIMessage(_text(message.content or "")))
             case _:
@@ -116,5 +122,11 @@ def _wire(message: BaseMessage) -> dict[str, Any]:
             raise TypeError(f"{type(message).__name__} is no message of a thread")
 
 
-def _text(content: chat.Content) -> str:
-    return content if isinstance(content, str) else "\n".join(part.text for part in content)
+def _is_text(content: chat.UserContent) -> bool:
+    return isinstance(content, str) or all(isinstance(part, chat.TextPart) for part in content)
+
+
+def _text(content: chat.Content | chat.UserContent) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join(part.text for part in content if isinstance(part, chat.TextPart))

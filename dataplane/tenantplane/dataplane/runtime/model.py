@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage
+from pydantic import JsonValue
 
 from tenantplane.core.apis.snapshot import ModelGrant
-from tenantplane.dataplane.models.accounting import Completed, MeteredRun, ModelCall
+from tenantplane.dataplane.models.accounting import MeteredRun
+from tenantplane.dataplane.models.calls import Completed, ModelCall
 from tenantplane.dataplane.runtime.messages import from_answer, to_wire
 from tenantplane.dataplane.tools.registry import ResolvedTools
 
@@ -20,6 +22,7 @@ class SupervisedModel:
     grant: ModelGrant
     options: Mapping[str, Any]
     output_limit: int | None = None
+    audited: Mapping[str, JsonValue] = field(default_factory=dict)
 
     def bind_tools(self, tools: ResolvedTools) -> SupervisedModel:
         """The same model, told of these functions alone."""
@@ -35,7 +38,9 @@ class SupervisedModel:
         emit: Callable[[str], None] | None,
     ) -> AIMessage:
         """One metered call; `emit` gets the text as it comes."""
-        call = ModelCall(self.grant, to_wire(messages), self.options, self.output_limit)
+        call = ModelCall(
+            self.grant, to_wire(messages), self.options, self.output_limit, self.audited
+        )
         if emit is None:
             return from_answer((await run.complete(call)).answer)
         async with aclosing(run.stream(call)) as stream:

@@ -45,6 +45,8 @@ class ToolFunction(Generic[A]):
     description: str
     arguments: type[A]
     run: Callable[[ToolContext, A], Awaitable[str]]
+    # The tool that it belongs to, which has the price; set where tools are resolved.
+    tool: str | None = None
 
     def schema(self) -> dict[str, Any]:
         """As OpenAI's `tools` parameter has it."""

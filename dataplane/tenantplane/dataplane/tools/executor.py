@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,17 +41,28 @@ class ToolCallRequest:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """What the model reads; `failed` says why where it did not work."""
+    """What the model reads; `failed` says why where it did not work, `ran` whether the tool was
+    called at all."""
 
     text: str
     failed: str | None = None
+    ran: bool = True
 
 
 class ToolExecutor:
+    """`allowed` is what the model was told of; `in_force` answers at each call what the caller may
+    use by now, so that a tool that is taken back in mid-run is called no more."""
+
     def __init__(
-        self, allowed: ResolvedTools, context: ToolContext, run: MeteredRun, limits: ToolLimits
+        self,
+        allowed: ResolvedTools,
+        in_force: Callable[[], Container[str]],
+        context: ToolContext,
+        run: MeteredRun,
+        limits: ToolLimits,
     ) -> None:
         self._allowed = allowed
+        self._in_force = in_force
         self._context = context
         self._run = run
         self._limits = limits
@@ -67,25 +79,29 @@ class ToolExecutor:
             return await self._metered(call, refused)
 
     async def _metered(self, call: ToolCallRequest, refused: ToolOutcome | None) -> ToolOutcome:
+        function = self._allowed.get(call.name)
         opened = await self._run.open_tool(
             _resource(call.name),
             _audited(call),
             self._limits.timeout_seconds + _SETTLING_SECONDS,
+            tool=None if function is None or refused else function.tool,
         )
         try:
             outcome = refused or await self._outcome(call)
         except asyncio.CancelledError:
             await self._run.abandon_tool(opened)
             raise
-        await self._run.close_tool(opened, {"output": outcome.text}, failed=outcome.failed)
+        await self._run.close_tool(
+            opened, {"output": outcome.text}, failed=outcome.failed, ran=outcome.ran
+        )
         _log.info("tool %s: %s", _resource(call.name), outcome.failed or "done")
         return outcome
 
     async def _outcome(self, call: ToolCallRequest) -> ToolOutcome:
         function = self._allowed.get(call.name)
-        if function is None:
+        if function is None or function.name not in self._in_force():
             _log.warning("refused a tool that is not on the org's list: %r", call.name[:_MAX_NAME])
-            return _refused("not_on_the_list", f"There is no tool {call.name[:_MAX_NAME]!r}.")
+            return _not_run("not_on_the_list", f"There is no tool {call.name[:_MAX_NAME]!r}.")
         try:
             arguments = function.arguments.model_validate_json(call.arguments or "{}")
         except ValidationError as invalid:
@@ -93,7 +109,7 @@ class ToolExecutor:
                 f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}"
                 for e in invalid.errors(include_url=False, include_input=False)
             )
-            return _refused("invalid_arguments", f"The arguments are not valid: {faults}")
+            return _not_run("invalid_arguments", f"The arguments are not valid: {faults}")
         return await self._bounded(function, arguments)
 
     async def _bounded(self, function: ToolFunction[Any], arguments: Any) -> ToolOutcome:
@@ -122,6 +138,10 @@ def _audited(call: ToolCallRequest) -> JsonValue:
 
 def _refused(reason: str, text: str) -> ToolOutcome:
     return ToolOutcome(f"Error: {text}", failed=reason)
+
+
+def _not_run(reason: str, text: str) -> ToolOutcome:
+    return ToolOutcome(f"Error: {text}", failed=reason, ran=False)
 
 
 def _cut(text: str, limit: int) -> str:

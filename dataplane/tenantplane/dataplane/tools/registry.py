@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tenantplane.core.apis.snapshot import Snapshot
 from tenantplane.core.tenancy import TenantContext
+from tenantplane.dataplane.gate.allowed import allowed_names
 from tenantplane.dataplane.tools.clock import CLOCK
 from tenantplane.dataplane.tools.definitions import Tool, ToolFunction
 from tenantplane.dataplane.tools.notes import NOTES
@@ -21,13 +23,12 @@ def resolve_tools(
 ) -> ResolvedTools:
     """Functions by name, from the signed snapshot alone: default deny.
 
-    A tool that the snapshot names and this plane lacks is left out: nothing can call it. A key's
-    scopes narrow the list further; they never widen it.
+    A tool that the snapshot names and this plane lacks is left out: nothing can call it.
     """
-    granted = {name for name in snapshot.tools if in_scope(tenant, name)}
-    return {f.name: f for tool in tools if tool.name in granted for f in tool.functions}
-
-
-def in_scope(tenant: TenantContext, name: str) -> bool:
-    """Whether the key's scopes let through a tool or model of this name."""
-    return tenant.scopes is None or name in tenant.scopes
+    granted = allowed_names("tool", snapshot, tenant)
+    return {
+        function.name: replace(function, tool=tool.name)
+        for tool in tools
+        if tool.name in granted
+        for function in tool.functions
+    }

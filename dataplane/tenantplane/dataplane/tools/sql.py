@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tenantplane.core.db.query import QueryAnswer
 from tenantplane.core.errors import NotFound, Unprocessable
+from tenantplane.dataplane.gate.allowed import allowed_names
 from tenantplane.dataplane.sources.sql.definition import Table
 from tenantplane.dataplane.sources.sql.parser import MAX_CHARS
 from tenantplane.dataplane.sources.sql.source import Source
@@ -21,7 +22,6 @@ from tenantplane.dataplane.tools.definitions import (
     ToolFailed,
     ToolFunction,
 )
-from tenantplane.dataplane.tools.registry import in_scope
 
 
 class DescribeArguments(ToolArguments):
@@ -42,7 +42,7 @@ class QueryArguments(ToolArguments):
 
 
 def sql_tool(sources: SqlSources) -> Tool:
-    """The tool `sql`, over the sources that the run's snapshot and the key's scopes allow."""
+    """The tool `sql`, over the sources that the caller may use when it calls."""
 
     async def describe(context: ToolContext, arguments: DescribeArguments) -> str:
         usable = await _usable(sources, context)
@@ -78,7 +78,8 @@ def sql_tool(sources: SqlSources) -> Tool:
 
 
 async def _usable(sources: SqlSources, context: ToolContext) -> dict[str, Source]:
-    granted = {s for s in context.run.snapshot.data_sources if in_scope(context.tenant, s)}
+    # The snapshot in force, not the run's own: a source that was taken back is read no more.
+    granted = set(allowed_names("data_source", context.run.standing(), context.tenant))
     there = await sources.of(context.tenant.org_id)
     return {name: there[name] for name in sorted(granted & set(there))}
 

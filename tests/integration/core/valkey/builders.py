@@ -45,6 +45,7 @@ class Fields(TypedDict, total=False):
     ttl_seconds: int
     continues: bool
     window_ms: int
+    least_nanousd: int | None
 
 
 def request(root: str, *levels: Level, **fields: Unpack[Fields]) -> AdmitRequest:
@@ -60,6 +61,7 @@ def request(root: str, *levels: Level, **fields: Unpack[Fields]) -> AdmitRequest
         levels=levels,
         continues=fields.get("continues", False),
         window_ms=fields.get("window_ms", 60_000),
+        least_nanousd=fields.get("least_nanousd"),
     )
 
 

@@ -1,6 +1,7 @@
 """Money at admission: hard caps count open holds, soft caps stop new work, all levels or none."""
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -130,7 +131,8 @@ async def test_the_same_hold_again_counts_nothing_twice(
     second = await admission_store.admit(again)
     assert isinstance(first, Admitted)
     assert isinstance(second, Admitted)
-    assert second == replace(first, placing=Placing.SAME)
+    assert replace(second, windows=()) == replace(first, placing=Placing.SAME, windows=())
+    assert second.windows[0].requests == 1
     assert await held(admission_store, installed_root, level) == 60
 
 
@@ -231,6 +233,26 @@ async def test_the_server_chooses_the_period_by_its_own_time(
         ("month", "current", 100),
         ("day", "current", 100),
     ]
+
+
+async def test_a_level_that_the_server_knows_by_heart_moves_on_to_its_next_period(
+    admission_store: AdmissionStore, installed_root: str
+) -> None:
+    border = int(time.time()) + 4
+    old, new = Period("day", "old", START, border, None, 3), Period("day", "new", border, END)
+    level = Level("org", "acme", periods=(old, new))
+    for _ in range(3):
+        one = request(installed_root, level, hold_nanousd=1)
+        assert isinstance(await admission_store.admit(one), Admitted)
+    answer = await admission_store.admit(request(installed_root, level, hold_nanousd=1))
+    assert isinstance(answer, Refused), "the old period's cap holds until its end"
+    while isinstance(answer, Refused) and time.time() < border + 10:
+        assert answer.reason is Reason.HARD_CAP
+        answer = await admission_store.admit(request(installed_root, level, hold_nanousd=1))
+    assert isinstance(answer, Admitted)
+    assert time.time() >= border
+    account = only(await admission_store.spend(installed_root, SESSION_EPOCH, [level]))
+    assert (account.period_id, account.held_nanousd) == ("new", 1)
 
 
 async def test_periods_that_miss_the_servers_time_are_our_error_and_never_free(

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from tenantplane.core.valkey.answers import Admitted, Reason, Refused, WindowUse
+from tenantplane.core.valkey import keys
+from tenantplane.core.valkey.answers import Admitted, Reason, Refused
 from tenantplane.core.valkey.client import AdmissionStore
 from tenantplane.core.valkey.requests import Level, Stage
 from tests.fixtures.valkey import SESSION_EPOCH
@@ -20,7 +21,11 @@ async def test_requests_past_the_limit_are_refused_until_the_window_has_moved_on
     for used in (1, 2):
         admitted = await admission_store.admit(request(installed_root, level))
         assert isinstance(admitted, Admitted)
-        assert admitted.windows == (WindowUse("org", "acme", used, 0),)
+        (window,) = admitted.windows
+        assert (window.requests, window.tokens) == (used, 0)
+        assert (window.requests_limit, window.tokens_limit) == (2, None)
+        assert 58_000 < window.requests_reset_ms <= 62_000
+        assert window.tokens_reset_ms == 0
     refused = await admission_store.admit(request(installed_root, level))
     assert isinstance(refused, Refused)
     assert (refused.reason, refused.limit, refused.used) == (Reason.REQUESTS, 2, 2)
@@ -81,7 +86,8 @@ async def test_an_enlarged_hold_counts_its_further_tokens_and_no_second_request(
         request(installed_root, level, hold_id="s", tokens=100, hold_nanousd=2)
     )
     assert isinstance(enlarged, Admitted)
-    assert enlarged.windows == (WindowUse("org", "acme", 1, 100),)
+    (window,) = enlarged.windows
+    assert (window.requests, window.tokens) == (1, 100)
     refused = await admission_store.admit(
         request(installed_root, level, hold_id="s", tokens=101, hold_nanousd=3)
     )
@@ -152,14 +158,16 @@ async def test_empty_windows_are_cleared_and_memory_stays_bounded(
     for user in range(40):
         level = Level("user", f"u{user}", requests_per_window=1)
         await admission_store.admit(request(installed_root, level, window_ms=30))
-    key = f"tp:{{{installed_root}}}:windows:{SESSION_EPOCH}"
+    money, _, due = keys.of_root(installed_root, SESSION_EPOCH)
     fields = 40
     end = time.monotonic() + 10
     while fields > 1 and time.monotonic() < end:
         level = Level("user", "last", requests_per_window=1_000_000)
         await admission_store.admit(request(installed_root, level, window_ms=30))
-        fields = await admission_store._redis.hlen(key)
+        names = await admission_store._redis.hkeys(money)
+        fields = sum("window:" in str(name) for name in names)
     assert fields <= 1
+    assert await admission_store._redis.zcard(due) == fields
 
 
 @pytest.mark.parametrize("window_ms", [29, 31, 60_001])

@@ -75,7 +75,7 @@ async def test_every_key_matches_its_pattern_and_expires(
 ) -> None:
     await admission_store.admit(request(installed_root, org(), hold_nanousd=1))
     found = [key async for key in admission_store._redis.scan_iter(f"tp:{{{installed_root}}}:*")]
-    assert len(found) == 4  # money, deadlines, periods, hold: no level limits a rate
+    assert len(found) == 4  # money, deadlines, due, hold
     for key in found:
         assert any(re.match(pattern, key.decode()) for pattern in keys.PATTERNS.values())
         assert await admission_store._redis.pttl(key) > 0

@@ -183,7 +183,7 @@ async def test_a_tampered_checkpoint_ends_the_run(
 async def test_a_loop_of_tool_calls_is_halted_at_the_cap(
     agent_plane: AgentPlane, stream: bool
 ) -> None:
-    cap = 21_000_000
+    cap = 12_000_000
     tenant = agent_plane.tenant(hard_cap_nanousd=cap, max_output_tokens=100)
     with pytest.raises(openai.APIStatusError) as refused:
         await tenant.client.chat.completions.create(

@@ -128,7 +128,6 @@ async def test_a_bad_body_gets_every_field_named(tenant: TenantUnderTest) -> Non
     ("changes", "named"),
     [
         ({"metadata": {"thread_id": "x"}}, "thread_id"),
-        ({"extra_headers": {"Idempotency-Key": "1"}}, "Idempotency-Key"),
         (
             {"model": f"agent/{MODEL}", "tools": [{"type": "function", "function": {"name": "f"}}]},
             "tools",
@@ -144,7 +143,7 @@ async def test_what_would_be_ignored_is_refused_instead(
 
 
 async def test_a_call_that_might_pass_the_cap_is_not_made(agent_plane: AgentPlane) -> None:
-    poor = agent_plane.tenant(hard_cap_nanousd=500 * OUTPUT_PRICE)
+    poor = agent_plane.tenant(hard_cap_nanousd=15 * OUTPUT_PRICE)
     calls_before = len(agent_plane.model.app.calls)
     with pytest.raises(openai.APIStatusError) as refused:
         await poor.client.chat.completions.create(model=MODEL, messages=user("x"))
@@ -152,4 +151,4 @@ async def test_a_call_that_might_pass_the_cap_is_not_made(agent_plane: AgentPlan
     assert refused.value.code == "hard_cap_reached"
     assert len(agent_plane.model.app.calls) == calls_before
     # The same question with a lower limit of tokens fits.
-    await poor.client.chat.completions.create(model=MODEL, messages=user("x"), max_tokens=10)
+    await poor.client.chat.completions.create(model=MODEL, messages=user("x"), max_tokens=1)

@@ -8,7 +8,14 @@ import openai
 import pytest
 
 from tenantplane.dataplane.models.answer import Answer
-from tests.fixtures.runtime import INPUT_PRICE, OUTPUT_PRICE, AgentPlane, TenantUnderTest, until
+from tests.fixtures.runtime import (
+    INPUT_PRICE,
+    OUTPUT_PRICE,
+    AgentPlane,
+    TenantUnderTest,
+    model_grant,
+    until,
+)
 
 MODEL = "assistant-1"
 
@@ -44,7 +51,9 @@ async def test_a_refusal_costs_nothing(
     code: str,
     retry_after: str | None,
 ) -> None:
-    tenant = agent_plane.tenant()
+    # A model of its own: a 429 is honoured by all who ask the same one.
+    grant = model_grant("scripted", upstream_model=f"{fault}-{stream}")
+    tenant = agent_plane.tenant(models=(grant,))
     with pytest.raises(openai.APIStatusError) as refused:
         await ask(tenant, f"[[fault:{fault}]]", stream=stream)
     assert refused.value.status_code == status

@@ -13,6 +13,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from tenantplane.core.ids import new_id
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.valkey.requests import Slot
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.epoch import wait_for_older_transactions
@@ -43,7 +44,7 @@ async def an_intent(ledger: Ledger, org: str, **changes: Any) -> IntentRow:
         key_id=None,
         kind="model",
         resource="assistant-1",
-        hold_nanousd=1000,
+        hold_nanousd=NanoUSD(1000),
         price_book_version=1,
         idempotency_key=None,
         epoch=await ledger.meter.store.refresh(),
@@ -64,7 +65,7 @@ def an_outcome(intent: IntentRow, cost: int, **changes: Any) -> OutcomeRow:
         record_id=new_id(),
         input_tokens=1,
         output_tokens=1,
-        cost_nanousd=cost,
+        cost_nanousd=NanoUSD(cost),
         occurred_at=intent.deadline_at,
         ciphertext=b"-",
         entry=secrets.token_bytes(32),
@@ -124,7 +125,7 @@ async def test_a_forged_proof_fails_alone(ledger: Ledger, new_org: str) -> None:
 async def test_an_intent_sent_again_is_enlarged_never_shrunk(ledger: Ledger, new_org: str) -> None:
     row = await an_intent(ledger, new_org)
     for hold in (1000, 5000, 200):
-        assert await intend(ledger, replace(row, hold_nanousd=hold)) == [IntentStatus.OK]
+        assert await intend(ledger, replace(row, hold_nanousd=NanoUSD(hold))) == [IntentStatus.OK]
     assert await ledger.open_holds_in_postgres(new_org) == 5000
 
 

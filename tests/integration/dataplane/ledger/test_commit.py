@@ -10,6 +10,7 @@ import pytest
 
 from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.errors import DependencyUnavailable
+from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import Usage
 from tenantplane.dataplane.ledger.commit import CommitUnknown
 from tenantplane.dataplane.ledger.rows import IntentStatus
@@ -50,7 +51,9 @@ async def test_after_a_lost_connection_the_next_call_goes_through(
 ) -> None:
     ledger = await make_ledger()
     tenant, snapshot = a_tenant(new_org), a_snapshot(new_org, hard_cap_nanousd=1000)
-    await (await ledger.meter.open(tenant, snapshot, a_call(100))).complete(Usage(1, 1, 1), None)
+    await (await ledger.meter.open(tenant, snapshot, a_call(100))).complete(
+        Usage(1, 1, NanoUSD(1)), None
+    )
     await end_append_connections(postgres, ledger)
     with pytest.raises(DependencyUnavailable):
         await ledger.meter.open(tenant, snapshot, a_call(1000 - 1))
@@ -59,7 +62,7 @@ async def test_after_a_lost_connection_the_next_call_goes_through(
         while await ledger.in_valkey(snapshot) != (1, 0):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     call = await ledger.meter.open(tenant, snapshot, a_call(1000 - 1))
-    await call.complete(Usage(1, 1, 2), None)
+    await call.complete(Usage(1, 1, NanoUSD(2)), None)
     assert await ledger.settled_in_postgres(new_org) == 3
 
 

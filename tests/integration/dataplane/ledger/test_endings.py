@@ -11,6 +11,7 @@ import pytest
 from tenantplane.core.audit.record import SealedRecord, open_sealed
 from tenantplane.core.errors import Conflict, Forbidden
 from tenantplane.core.ids import new_id
+from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import NOTHING_USED, Usage
 from tenantplane.dataplane.ledger.sweeper import Swept
 from tests.fixtures.ledger import Ledger, MakeLedger, a_call, a_snapshot, a_tenant
@@ -41,7 +42,7 @@ async def test_an_abandoned_call_counts_its_hold_until_it_is_corrected(
     call = await ledger.meter.open(a_tenant(new_org), snapshot, a_call(500))
     await call.abandon()
     assert await ledger.in_valkey(snapshot) == (500, 0)
-    await call.complete(Usage(1, 1, 120), None)
+    await call.complete(Usage(1, 1, NanoUSD(120)), None)
     assert await ledger.in_valkey(snapshot) == (120, 0)
     assert await outcomes(ledger, new_org) == [("estimated", 500), ("actual", 120)]
 
@@ -51,7 +52,7 @@ async def test_a_call_that_cost_more_than_its_hold_is_recorded_and_flagged(
 ) -> None:
     snapshot = a_snapshot(new_org)
     call = await ledger.meter.open(a_tenant(new_org), snapshot, a_call(500))
-    await call.complete(Usage(1, 1, 700), None)
+    await call.complete(Usage(1, 1, NanoUSD(700)), None)
     assert await ledger.in_valkey(snapshot) == (700, 0)
     rows = await ledger.query(
         "SELECT provider_excess FROM dataplane.outcome WHERE org_id = %(org)s", org=new_org
@@ -62,10 +63,10 @@ async def test_a_call_that_cost_more_than_its_hold_is_recorded_and_flagged(
 async def test_an_enlarged_hold_is_durable(ledger: Ledger, new_org: str) -> None:
     snapshot = a_snapshot(new_org, hard_cap_nanousd=1000)
     call = await ledger.meter.open(a_tenant(new_org), snapshot, a_call(100))
-    await call.enlarge(900)
+    await call.enlarge(NanoUSD(900))
     assert await ledger.in_valkey(snapshot) == (0, 900)
     assert await ledger.open_holds_in_postgres(new_org) == 900
-    await call.complete(Usage(1, 1, 850), None)
+    await call.complete(Usage(1, 1, NanoUSD(850)), None)
     assert await ledger.in_valkey(snapshot) == (850, 0)
 
 
@@ -74,7 +75,7 @@ async def test_a_call_number_is_used_once(ledger: Ledger, new_org: str) -> None:
     call = await ledger.meter.open(a_tenant(new_org), snapshot, a_call(100, run_id=run))
     with pytest.raises(Conflict, match="was made already"):
         await ledger.meter.open(a_tenant(new_org), snapshot, a_call(100, run_id=run))
-    await call.complete(Usage(1, 1, 10), None)
+    await call.complete(Usage(1, 1, NanoUSD(10)), None)
     await until(ledger, a_snapshot(new_org), (10, 0))
 
 
@@ -83,13 +84,13 @@ async def test_later_calls_of_a_run_are_no_new_requests(ledger: Ledger, new_org:
     for call_no in range(3):
         wanted = a_call(1, run_id=run, call_no=call_no, count_request=call_no == 0)
         call = await ledger.meter.open(a_tenant(new_org), snapshot, wanted)
-        await call.complete(Usage(1, 1, 1), None)
+        await call.complete(Usage(1, 1, NanoUSD(1)), None)
 
 
 async def test_closing_goes_on_when_its_caller_is_cancelled(ledger: Ledger, new_org: str) -> None:
     snapshot = a_snapshot(new_org)
     call = await ledger.meter.open(a_tenant(new_org), snapshot, a_call(500))
-    closing = asyncio.create_task(call.complete(Usage(1, 1, 40), None))
+    closing = asyncio.create_task(call.complete(Usage(1, 1, NanoUSD(40)), None))
     await asyncio.sleep(0)
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -132,7 +133,7 @@ async def test_the_sweeper_estimates_an_overdue_call_once(
     assert record.request == {"messages": [{"role": "user", "content": "hello"}]}
 
     # The process was slow, not dead: what it says is the truth.
-    receipt = await call.complete(Usage(3, 4, 77), "late")
+    receipt = await call.complete(Usage(3, 4, NanoUSD(77)), "late")
     assert receipt.record_id == call.receipt_id
     assert await ledger.in_valkey(snapshot) == (77, 0)
     assert await ledger.settled_in_postgres(new_org) == 77
@@ -148,7 +149,7 @@ async def test_a_sweep_leaves_calls_alone_that_are_within_their_time(
 
 async def test_content_of_an_org_does_not_open_in_another(ledger: Ledger, new_org: str) -> None:
     call = await ledger.meter.open(a_tenant(new_org), a_snapshot(new_org), a_call())
-    await call.complete(Usage(1, 1, 1), None)
+    await call.complete(Usage(1, 1, NanoUSD(1)), None)
     rows = await ledger.query(
         "SELECT record_id, ciphertext, entry FROM dataplane.audit_record WHERE org_id = %(org)s",
         org=new_org,

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from tenantplane.core.audit.record import AuditRecord, seal
 from tenantplane.core.ids import new_id
+from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import Usage
 from tests.fixtures.ledger import Ledger, a_call, a_snapshot, a_tenant
 
@@ -47,7 +48,9 @@ async def longest_turn(done: asyncio.Task[object]) -> float:
 async def test_a_long_record_is_sealed_beside_the_loop(ledger: Ledger, new_org: str) -> None:
     request = a_call(100, audit_request=CONTENT)
     call = await ledger.meter.open(a_tenant(new_org), a_snapshot(new_org), request)
-    closing: asyncio.Task[object] = asyncio.create_task(call.complete(Usage(1, 1, 1), "short"))
+    closing: asyncio.Task[object] = asyncio.create_task(
+        call.complete(Usage(1, 1, NanoUSD(1)), "short")
+    )
     longest = await longest_turn(closing)
     assert longest < await seconds_to_seal(ledger, new_org) / 2
     assert await ledger.settled_in_postgres(new_org) == 1

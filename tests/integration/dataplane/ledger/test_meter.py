@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tenantplane.core.apis.snapshot import LevelLimits
 from tenantplane.core.audit.record import SealedRecord, open_sealed
 from tenantplane.core.errors import HardCapReached
+from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import Usage
 from tests.fixtures.ledger import Ledger, a_call, a_snapshot, a_tenant
 
@@ -16,7 +18,7 @@ async def test_a_completed_call_is_settled_and_recorded(ledger: Ledger, new_org:
     call = await ledger.meter.open(tenant, snapshot, a_call(4000))
     assert await ledger.in_valkey(snapshot) == (0, 4000)
 
-    receipt = await call.complete(Usage(7, 5, 1234), {"content": "hi"})
+    receipt = await call.complete(Usage(7, 5, NanoUSD(1234)), {"content": "hi"})
 
     assert receipt.record_id == call.receipt_id
     assert await ledger.in_valkey(snapshot) == (1234, 0)
@@ -25,7 +27,7 @@ async def test_a_completed_call_is_settled_and_recorded(ledger: Ledger, new_org:
 
 async def test_the_record_holds_request_and_response(ledger: Ledger, new_org: str) -> None:
     call = await ledger.meter.open(a_tenant(new_org), a_snapshot(new_org), a_call())
-    receipt = await call.complete(Usage(7, 5, 12), {"content": "hi"})
+    receipt = await call.complete(Usage(7, 5, NanoUSD(12)), {"content": "hi"})
 
     async with ledger.database.tenant_tx(new_org) as cursor:
         await cursor.execute(
@@ -49,3 +51,20 @@ async def test_a_call_over_the_hard_cap_is_refused(ledger: Ledger, new_org: str)
     assert "$1.50" in refused.value.detail
     assert refused.value.extra["limit_nanousd"] == 1_500_000_000
     assert await ledger.open_holds_in_postgres(new_org) == 0
+
+
+@pytest.mark.req("R30")
+async def test_what_is_used_is_read_without_being_counted(ledger: Ledger, new_org: str) -> None:
+    limits = LevelLimits(requests_per_minute=3, hard_cap_nanousd=10_000)
+    snapshot = a_snapshot(new_org, tokens_per_minute=100).model_copy(update={"per_user": limits})
+    tenant = a_tenant(new_org)
+    await ledger.meter.open(tenant, snapshot, a_call(1_000))
+    for _ in range(5):
+        use = await ledger.meter.use(snapshot, tenant)
+    org, user = use.windows
+    assert (org.tokens, org.tokens_limit, org.requests_limit) == (10, 100, None)
+    assert (user.level_id, user.requests, user.requests_limit) == (f"{new_org}/user-1", 1, 3)
+    held = {
+        (p.level_kind, p.period): p.held_nanousd for p in await ledger.meter.spend(snapshot, tenant)
+    }
+    assert held == {("org", "day"): 1_000, ("org", "month"): 1_000, ("user", "month"): 1_000}

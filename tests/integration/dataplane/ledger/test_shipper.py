@@ -21,6 +21,7 @@ from tenantplane.core.errors import (
     Unauthenticated,
     Unprocessable,
 )
+from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import Usage
 from tenantplane.dataplane.ledger.shipper import Shipped, Shipper
 from tests.fixtures.ledger import Ledger, MakeLedger, a_call, a_snapshot, a_tenant
@@ -72,7 +73,7 @@ class ControlPlane:
 
 async def spend(ledger: Ledger, org: str, cost: int) -> None:
     call = await ledger.meter.open(a_tenant(org), a_snapshot(org), a_call(1000))
-    await call.complete(Usage(2, 3, cost), None)
+    await call.complete(Usage(2, 3, NanoUSD(cost)), None)
 
 
 async def test_every_event_and_commitment_is_shipped_once(

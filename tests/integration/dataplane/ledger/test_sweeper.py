@@ -66,7 +66,7 @@ async def hold(ledger: Ledger, org: str, hold_id: str) -> None:
         hold_nanousd=100,
         tokens=0,
         ttl_seconds=1,
-        levels=plan_levels(a_snapshot(org), ledger.database.clock.now()),
+        levels=plan_levels(a_snapshot(org), None, None, ledger.database.clock.now()),
     )
     answer, _ = await ledger.meter.store.admit(request)
     assert isinstance(answer, Admitted)

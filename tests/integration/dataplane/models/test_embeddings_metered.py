@@ -8,9 +8,10 @@ import pytest
 
 from tenantplane.core.apis.snapshot import ModelGrant
 from tenantplane.core.errors import DependencyUnavailable, HardCapReached, InvalidInput
-from tenantplane.dataplane.models.accounting import EmbeddingCall
+from tenantplane.dataplane.models.calls import EmbeddingCall
 from tenantplane.dataplane.models.hashing import hash_text
 from tenantplane.dataplane.models.prices import bound_embedding
+from tenantplane.dataplane.models.prompts import texts_size
 from tests.fixtures.document_plane import BUILTIN, DocumentPlane, DocumentTenant, embedding_grant
 
 TEXTS = ["the safe is open", "thirty days of leave"]
@@ -62,11 +63,13 @@ async def test_a_broken_answer_counts_at_its_worst_and_a_refusal_nothing(
 ) -> None:
     tenant = document_plane.tenant()
     texts = [f"[[fault:{fault}]]", "other"]
+    grant = embedding_grant(upstream_model=fault)  # a 429 is honoured by all who ask the same one
     with pytest.raises((DependencyUnavailable, InvalidInput)) as failed:
-        await embed(tenant, embedding_grant(), *texts)
+        await embed(tenant, grant, *texts)
     assert failed.value.error_code == code
     (outcome,) = await document_plane.agents.outcomes(tenant.under_test)
-    worst = bound_embedding(embedding_grant(), texts).worst_case_nanousd
+    size = texts_size(texts, None, embedding_grant().context_tokens)
+    worst = bound_embedding(embedding_grant(), size).worst_case_nanousd
     assert outcome["cost_nanousd"] == (worst if billed else 0)
     assert outcome["stage"] == ("estimated" if billed else "actual")
     spend = await document_plane.agents.spend(tenant.under_test)

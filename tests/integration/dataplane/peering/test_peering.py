@@ -127,6 +127,19 @@ async def test_suspension_arrives_by_the_poll_where_there_is_no_stream(
     await wary.data.answers(secret, 403)  # polls come every 30 s, here every 0.1 s
 
 
+@pytest.mark.req("R22", "R23")
+async def test_lists_arrive_by_the_poll_where_there_is_no_stream(wary: ScriptedPeers) -> None:
+    secret = await wary.tenant("unlisted")
+    await wary.known.end_streams()
+    await wary.control.change("unlisted", models=())
+
+    async def models() -> list[object]:
+        listed: list[object] = (await wary.data.get("/v1/models", secret)).json()["data"]
+        return listed
+
+    await until(models, lambda listed: not listed)
+
+
 async def test_a_replica_that_lags_behind_another_asks_as_soon_as_it_hears_of_it(
     start_data_plane: StartDataPlane, scripted_control_plane: ScriptedControlPlane
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from operator import not_
 
 import pytest
 
@@ -53,6 +54,24 @@ async def test_a_plan_change_reaches_its_tenants_without_a_restart(data_plane: P
         return listed
 
     await until(models, lambda listed: not listed)
+
+
+@pytest.mark.req("R22", "R23")
+async def test_a_changed_list_is_seen_within_a_second(data_plane: Peers) -> None:
+    plan = await data_plane.control.plan()
+    org_id, secret = await data_plane.tenant(plan)
+    spec = {"plan": plan, "region": data_plane.region}
+
+    async def is_listed() -> bool:
+        answer = await data_plane.data.get("/v1/models", secret)
+        return "assistant-1" in {model["id"] for model in answer.json()["data"]}
+
+    for denied, holds in ((["assistant-1"], not_), ([], bool)):
+        lists = {"models": {"deny": denied}}
+        await data_plane.control.put_tenant(org_id, {**spec, "entitlements": lists})
+        began = time.monotonic()
+        await until(is_listed, holds)
+        assert time.monotonic() - began < 3  # a second is promised; slack for a busy machine
 
 
 async def test_spend_and_evidence_of_a_call_and_of_nobody_elses(data_plane: Peers) -> None:

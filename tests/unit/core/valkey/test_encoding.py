@@ -31,12 +31,49 @@ REQUEST = AdmitRequest(
 )
 
 
-def test_limits_travel_as_digits_and_absent_ones_as_nothing() -> None:
-    head = ["1", "acme", "4", "h", "5", "6", "60", "60000", "0"]
-    level = ["1", "org", "acme", "0", "10", "", "1"]
-    assert encoding.admit_arguments(REQUEST) == [
-        *head, *level, "month", "2026-02", "0", "9", "", "8",
-    ]  # fmt: skip
+def test_limits_travel_as_digits_absent_ones_as_nothing_and_a_level_as_one_argument() -> None:
+    head = ["1", "acme", "4", "h", "5", "5", "6", "60", "60000", "0"]
+    level = "org\nacme\n0\n0\n10\n\n\n1\nmonth\n2026-02\n0\n9\n\n8\n"
+    assert encoding.admit_arguments(REQUEST) == [*head, level]
+    shadow = Level("user", "u", concurrent_calls=3, shadow=True, suspended=True)
+    changed = replace(REQUEST, levels=(shadow,), least_nanousd=2, continues=True)
+    assert encoding.admit_arguments(changed) == [
+        *["1", "acme", "4", "h", "5", "2", "6", "60", "60000", "1"],
+        "user\nu\n1\n1\n\n\n3\n0\n",
+    ]
+
+
+def test_a_level_is_written_once_and_equal_ones_alike() -> None:
+    (level,) = REQUEST.levels
+    twin = replace(level)
+    assert encoding.admit_arguments(replace(REQUEST, levels=(twin,))) == encoding.admit_arguments(
+        REQUEST
+    )
+    first, second = (encoding.admit_arguments(REQUEST)[-1] for _ in range(2))
+    assert first is second
+    other = replace(level, requests_per_window=11)
+    assert encoding.admit_arguments(replace(REQUEST, levels=(other,)))[-1] != first
+
+
+@pytest.mark.parametrize("name", ["", "a\n0", "a\x00", "a\x7f", "\ud800", "é" * 257])
+def test_a_name_that_could_end_a_field_or_is_no_text_is_refused(name: str) -> None:
+    """An end user's id comes from a token: a newline in it would shift the limits after it."""
+    (level,) = REQUEST.levels
+    period = replace(level.periods[0], id=name)
+    for bad in (
+        replace(REQUEST, org_id=name),
+        replace(REQUEST, levels=(replace(level, kind=name),)),
+        replace(REQUEST, levels=(replace(level, id=name),)),
+        replace(REQUEST, levels=(replace(level, periods=(period,)),)),
+        replace(REQUEST, levels=(replace(level, periods=(replace(period, id="x", name=name),)),)),
+    ):
+        with pytest.raises(InvalidInput, match="without control characters"):
+            encoding.admit_arguments(bad)
+
+
+def test_the_least_amount_lies_within_the_amount() -> None:
+    with pytest.raises(InvalidInput, match="least_nanousd must not be above"):
+        encoding.admit_arguments(replace(REQUEST, least_nanousd=6))
 
 
 @pytest.mark.parametrize("amount", [-1, 1.5, float("nan"), float("inf"), 10**16, True, None, "1"])
@@ -60,19 +97,24 @@ def test_one_error_names_every_bad_field() -> None:
 
 
 def test_replies_become_answers() -> None:
-    admitted: encoding.Reply = [b"ADMITTED", b"new", b"5", b"99", b"org", b"acme", b"1", b"6"]
-    assert encoding.admit_answer(admitted) == Admitted(
-        Placing.NEW, 5, 99, (WindowUse("org", "acme", 1, 6),)
+    levels = (Level("umbrella", "u"), Level("org", "acme", 10, 20))
+    windows: encoding.Reply = [1, 1, 6, 59_000, 0]
+    use = WindowUse("org", "acme", 1, 6, 10, 20, 59_000, 0)
+    refusal: encoding.Reply = [b"HARDCAP", b"org", b"acme", b"8", b"7", b"1000", b"month"]
+    refused = Refused(Reason.HARD_CAP, "org", "acme", 8, 7, 1000, "month")
+    admitted: encoding.Reply = [b"ADMITTED", b"new", b"5", b"99", 1, *windows, *refusal, *refusal]
+    assert encoding.admit_answer(admitted, levels) == Admitted(
+        Placing.NEW, 5, 99, (use,), (refused, refused)
     )
-    assert encoding.admit_answer(
-        [b"REFUSED", b"HARDCAP", b"org", b"acme", b"8", b"7", b"1000", b"month"]
-    ) == Refused(Reason.HARD_CAP, "org", "acme", 8, 7, 1000, "month")
-    assert encoding.admit_answer([b"STALE", b"9"]) == Stale(9)
-    assert encoding.admit_answer([b"EPOCH", b""]) == EpochLost(None)
-    assert encoding.admit_answer([b"EPOCH", b"3"]) == EpochLost(3)
-    assert encoding.admit_answer([b"NOTINSTALLED"]) == NotInstalled()
+    assert encoding.admit_answer([b"REFUSED", *refusal, *windows], levels) == replace(
+        refused, windows=(use,)
+    )
+    assert encoding.admit_answer([b"STALE", b"9"], ()) == Stale(9)
+    assert encoding.admit_answer([b"EPOCH", b""], ()) == EpochLost(None)
+    assert encoding.admit_answer([b"EPOCH", b"3"], ()) == EpochLost(3)
+    assert encoding.admit_answer([b"NOTINSTALLED"], ()) == NotInstalled()
 
 
 def test_an_unknown_reply_is_an_error_and_never_an_admission() -> None:
     with pytest.raises(ValueError, match="does not know"):
-        encoding.admit_answer([b"WHATEVER"])
+        encoding.admit_answer([b"WHATEVER"], ())

@@ -18,7 +18,6 @@ from tenantplane.dataplane.api.embeddings import (
     granted_model,
     parse_embeddings_request,
 )
-from tenantplane.dataplane.tools.registry import in_scope
 
 TENANT = TenantContext("acme", "acme", "user:u", "u", "pro", "local")
 
@@ -89,9 +88,9 @@ def test_what_is_no_request_is_refused_with_its_fields(body: bytes) -> None:
 
 @pytest.mark.parametrize("model", ["assistant-1", "agent/embedder", "gpt-9"])
 def test_only_an_embedding_model_of_the_list_embeds(model: str) -> None:
-    assert granted_model(request(), SNAPSHOT, TENANT, in_scope).name == "embedder"
+    assert granted_model(request(), SNAPSHOT, TENANT).name == "embedder"
     with pytest.raises(NotFound) as refused:
-        granted_model(request(model=model), SNAPSHOT, TENANT, in_scope)
+        granted_model(request(model=model), SNAPSHOT, TENANT)
     assert refused.value.error_code == "model_not_found"
 
 
@@ -100,13 +99,13 @@ def test_a_key_without_the_model_in_its_scopes_does_not_embed() -> None:
         "acme", "acme", "key:k", "u", "pro", "local", scopes=frozenset({"assistant-1"})
     )
     with pytest.raises(NotFound):
-        granted_model(request(), SNAPSHOT, scoped, in_scope)
+        granted_model(request(), SNAPSHOT, scoped)
 
 
 def test_vectors_of_another_length_are_not_promised() -> None:
-    assert granted_model(request(dimensions=3), SNAPSHOT, TENANT, in_scope)
+    assert granted_model(request(dimensions=3), SNAPSHOT, TENANT)
     with pytest.raises(InvalidInput, match="3 dimensions"):
-        granted_model(request(dimensions=2), SNAPSHOT, TENANT, in_scope)
+        granted_model(request(dimensions=2), SNAPSHOT, TENANT)
 
 
 def test_the_answer_in_both_forms() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.apis.snapshot import LevelLimits, Snapshot
 from tenantplane.core.errors import RateLimited
-from tenantplane.core.valkey.answers import Reason, Refused
+from tenantplane.core.tenancy import TenantContext
+from tenantplane.core.valkey.answers import Reason, Refused, WindowUse
 from tenantplane.dataplane.gate.refusals import LONGEST_SECONDS, KnownRefusals
-from tests.fixtures.ledger import a_snapshot
+from tests.fixtures.ledger import a_snapshot, a_tenant
+
+TENANT = a_tenant("acme")
 
 
 class Clock:
@@ -31,9 +36,11 @@ def full(
     return Refused(reason, "org", org_id, limit, limit, retry_after_ms)
 
 
-def refused_for(refusals: KnownRefusals, snapshot: Snapshot) -> RateLimited | None:
+def refused_for(
+    refusals: KnownRefusals, snapshot: Snapshot, tenant: TenantContext = TENANT
+) -> RateLimited | None:
     try:
-        refusals.require_room(snapshot)
+        refusals.require_room(snapshot, tenant)
     except RateLimited as refused:
         return refused
     return None
@@ -111,3 +118,33 @@ def test_memory_is_bounded_and_the_oldest_is_asked_for_again() -> None:
     assert len(refusals) == 2
     assert refused_for(refusals, a_snapshot("first", requests_per_minute=60)) is None
     assert refused_for(refusals, a_snapshot("third", requests_per_minute=60)) is not None
+
+
+def test_another_user_of_the_org_is_not_refused_for_one_that_is_full() -> None:
+    clock = Clock()
+    refusals = KnownRefusals(clock)
+    snapshot = a_snapshot("acme").model_copy(
+        update={"per_user": LevelLimits(requests_per_minute=5)}
+    )
+    full_user = Refused(Reason.REQUESTS, "user", "acme/user-1", 5, 5, 30_000)
+    refusals.remember(full_user, asked_at=clock())
+    assert refused_for(refusals, snapshot) is not None
+    assert refused_for(refusals, snapshot, replace(TENANT, user_id="user-2")) is None
+
+
+def test_a_level_that_went_into_shadow_refuses_nothing() -> None:
+    clock = Clock()
+    refusals = KnownRefusals(clock)
+    refusals.remember(full(), asked_at=clock())
+    shadowed = a_snapshot("acme", requests_per_minute=60, shadow=True)
+    assert refused_for(refusals, shadowed) is None
+
+
+def test_what_one_user_has_left_is_told_to_no_other() -> None:
+    clock = Clock()
+    refusals = KnownRefusals(clock)
+    windows = (WindowUse("user", "acme/other", 1, 77, tokens_limit=100),)
+    refusals.remember(replace(full(), windows=windows), asked_at=clock())
+    refused = refused_for(refusals, a_snapshot("acme", requests_per_minute=60))
+    assert refused is not None
+    assert refused.headers()["ratelimit-policy"] == '"org-requests";q=60;w=60'

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantplane.core.ids import time_of
+from tenantplane.core.money import NanoUSD
 from tenantplane.core.valkey.requests import Slot
 from tenantplane.dataplane.ledger.call_ids import new_call_id, smallest_call_id
 from tenantplane.dataplane.ledger.calls import Usage
@@ -22,7 +23,7 @@ BAD = [-1, 9_000_000_000_000_001, 1.5, float("nan"), float("inf"), True, None, "
 @pytest.mark.parametrize("amount", BAD)
 def test_usage_refuses_what_is_no_amount(amount: Any) -> None:
     with pytest.raises(ValueError, match="cost_nanousd must be whole nano-dollars"):
-        Usage(1, 1, amount)
+        Usage(1, 1, NanoUSD(amount))
 
 
 @pytest.mark.parametrize("amount", BAD)

@@ -13,6 +13,7 @@ from tenantplane.core.ids import new_id
 from tenantplane.core.keys.envelope import DataKey, new_data_key
 from tenantplane.dataplane.ledger.closing import Closer
 from tenantplane.dataplane.ledger.epoch import FencedStore
+from tenantplane.dataplane.ledger.excess import Excesses
 from tenantplane.dataplane.ledger.journal import Journal
 from tenantplane.dataplane.ledger.keys import DataKeys
 
@@ -36,6 +37,7 @@ def closer() -> Closer:
         cast("Journal", None),
         cast("FencedStore", None),
         cast("DataKeys", OneKey()),
+        cast("Excesses", None),
     )
 
 

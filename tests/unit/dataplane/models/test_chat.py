@@ -65,10 +65,31 @@ def test_what_is_no_json_object_is_refused(data: bytes) -> None:
         parse_chat_request(data)
 
 
-def test_images_are_refused_while_no_price_bounds_them() -> None:
-    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+def image(url: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url, **fields}}
+
+
+@pytest.mark.parametrize(
+    "url", ["data:image/png;base64,AA==", "https://example.com/a.jpg", "data:image/webp;base64,A"]
+)
+def test_a_users_image_is_passed_on_as_it_is(url: str) -> None:
+    parts = [{"type": "text", "text": "What is this?"}, image(url, detail="low")]
+    messages = [{"role": "user", "content": parts}]
+    assert parse_chat_request(body(messages=messages)).wire_messages() == messages
+
+
+@pytest.mark.parametrize("url", ["http://example.com/a", "file:///etc/passwd", "", "data:text/x,"])
+def test_an_image_from_elsewhere_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_chat_request(body(messages=[{"role": "user", "content": [image(url)]}]))
+    assert "messages.0.content.0.image_url.url" in [e.path for e in refused.value.errors]
+
+
+@pytest.mark.parametrize("role", ["system", "assistant"])
+def test_only_users_send_images(role: str) -> None:
+    part = image("data:image/png;base64,AA==")
     with pytest.raises(InvalidInput):
-        parse_chat_request(body(messages=[{"role": "user", "content": [part]}]))
+        parse_chat_request(body(messages=[{"role": role, "content": [part]}]))
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1.5E+400"])

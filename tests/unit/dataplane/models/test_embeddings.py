@@ -24,6 +24,7 @@ from tenantplane.dataplane.models.prices import (
     cost,
     reported_embedding_tokens,
 )
+from tenantplane.dataplane.models.prompts import texts_size
 from tenantplane.dataplane.models.providers import Providers
 from tenantplane.dataplane.models.script_embeddings import embeddings
 
@@ -121,19 +122,20 @@ def test_what_no_provider_embeds_is_refused(texts: list[str]) -> None:
 
 @given(st.lists(st.text(min_size=1, max_size=200), min_size=1, max_size=5))
 def test_what_a_call_uses_never_passes_its_bound(texts: list[str]) -> None:
-    bound = bound_embedding(grant(context_tokens=10_000), texts)
+    bound = bound_embedding(grant(), texts_size(texts, None, 10_000))
     used = sum(len(text.split()) + 1 for text in texts)
-    assert cost(grant(), TokenCount(used, 0)) <= bound.worst_case_nanousd
+    assert cost(grant(), TokenCount(used, 0), bound) <= bound.worst_case_nanousd
 
 
 def test_a_text_is_read_as_far_as_the_models_context() -> None:
-    assert bound_embedding(grant(), ["a" * 5_000, "b"]).prompt_tokens == 100 + 17
+    size = texts_size(["a" * 5_000, "b"], None, 100)
+    assert bound_embedding(grant(), size).prompt_tokens == 100 + 17
 
 
 def test_a_call_above_any_cap_is_refused() -> None:
     dear = grant(input_nanousd_per_token=10**15, context_tokens=10_000)
     with pytest.raises(InvalidInput, match="above any cap"):
-        bound_embedding(dear, ["a" * 9_000])
+        bound_embedding(dear, texts_size(["a" * 9_000], None, 10_000))
 
 
 @pytest.mark.parametrize(

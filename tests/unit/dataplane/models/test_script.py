@@ -57,3 +57,28 @@ def test_the_same_request_gets_the_same_answer_within_its_limit() -> None:
 def test_faults_are_those_that_are_known() -> None:
     assert fault_asked(request("[[fault:429]]")) == "429"
     assert fault_asked(request("[[fault:earthquake]]")) is None
+
+
+def test_thought_takes_from_the_limit_and_is_not_seen() -> None:
+    scripted = answer(request("[[reasoning:5]] [[tokens:9]]", max_tokens=8))
+    assert (scripted.text, scripted.finish_reason) == (" word" * 3, "length")
+    assert (scripted.output_tokens, scripted.reasoning_tokens) == (8, 5)
+    assert answer(request("[[reasoning:5]] [[tokens:9]]", max_tokens=4)).reasoning_tokens == 4
+
+
+def test_no_more_is_cached_than_was_asked() -> None:
+    scripted = answer(request("[[cached:9999]] Hello"))
+    assert scripted.cached_tokens == scripted.prompt_tokens
+
+
+def test_a_limit_is_ignored_on_cue() -> None:
+    assert answer(request("[[tokens:9]] [[fault:no-limit]]", max_tokens=4)).text == " word" * 9
+
+
+def test_an_image_is_worth_many_tokens() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    text = {"type": "text", "text": "What is this?"}
+    plain = answer({"messages": [{"role": "user", "content": [text]}]})
+    with_image = answer({"messages": [{"role": "user", "content": [text, picture]}]})
+    assert with_image.prompt_tokens - plain.prompt_tokens == 765
+    assert with_image.text == plain.text

@@ -37,12 +37,16 @@ class RecordingRun:
         self.abandoned: list[object] = []
         self.is_open = asyncio.Event()
 
-    async def open_tool(self, name: str, arguments: Any, deadline_seconds: float) -> object:
+    async def open_tool(
+        self, name: str, arguments: Any, deadline_seconds: float, *, tool: str | None = None
+    ) -> object:
         self.opened.append((name, arguments, deadline_seconds))
         self.is_open.set()
         return object()
 
-    async def close_tool(self, opened: object, response: Any, *, failed: str | None) -> None:
+    async def close_tool(
+        self, opened: object, response: Any, *, failed: str | None, ran: bool = True
+    ) -> None:
         self.closed.append((response, failed))
 
     async def abandon_tool(self, opened: object) -> None:
@@ -93,7 +97,7 @@ async def test_each_call_is_opened_closed_and_ends_as_words(
     run = RecordingRun()
     limits = ToolLimits(timeout_seconds=0.05, output_bytes=11)
     context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
-    executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), limits)
+    executor = ToolExecutor(FUNCTIONS, lambda: FUNCTIONS, context, cast("MeteredRun", run), limits)
     outcome = await executor.execute(ToolCallRequest("c1", name, arguments))
     assert text is None or outcome.text == text
     assert outcome.failed == failed
@@ -104,7 +108,7 @@ async def test_each_call_is_opened_closed_and_ends_as_words(
 async def test_names_that_a_model_makes_up_are_tamed_for_the_ledger() -> None:
     run = RecordingRun()
     context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
-    executor = ToolExecutor({}, context, cast("MeteredRun", run), ToolLimits())
+    executor = ToolExecutor({}, dict, context, cast("MeteredRun", run), ToolLimits())
     await executor.execute(ToolCallRequest("c", "a\0b\nc" + "x" * 200, "y" * 100_000))
     ((name, arguments, _),) = run.opened
     assert name == "a_b_c" + "x" * 95
@@ -115,7 +119,9 @@ async def test_a_call_whose_client_left_is_closed_as_interrupted() -> None:
     """What it did by then is on record at once, not when a sweeper finds it."""
     run = RecordingRun()
     context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
-    executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), ToolLimits())
+    executor = ToolExecutor(
+        FUNCTIONS, lambda: FUNCTIONS, context, cast("MeteredRun", run), ToolLimits()
+    )
     executing = asyncio.create_task(executor.execute(ToolCallRequest("c1", "never", "{}")))
     await run.is_open.wait()
     executing.cancel()
@@ -127,8 +133,24 @@ async def test_a_call_whose_client_left_is_closed_as_interrupted() -> None:
 async def test_a_call_that_the_run_refuses_is_on_record_and_does_nothing() -> None:
     run = RecordingRun()
     context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
-    executor = ToolExecutor(FUNCTIONS, context, cast("MeteredRun", run), ToolLimits())
+    executor = ToolExecutor(
+        FUNCTIONS, lambda: FUNCTIONS, context, cast("MeteredRun", run), ToolLimits()
+    )
     too_many = ToolOutcome("Error: too many.", failed="too_many")
     request = ToolCallRequest("c1", "never", "{}")
     assert await executor.execute(request, refused=too_many) == too_many
     assert run.closed == [({"output": "Error: too many."}, "too_many")]
+
+
+@pytest.mark.req("R21")
+async def test_a_tool_that_was_taken_back_in_mid_run_is_called_no_more() -> None:
+    run = RecordingRun()
+    context = ToolContext(TENANT, "acme::t", cast("Database", None), cast("MeteredRun", run))
+    in_force = set(FUNCTIONS)
+    executor = ToolExecutor(
+        FUNCTIONS, lambda: in_force, context, cast("MeteredRun", run), ToolLimits()
+    )
+    call = ToolCallRequest("c1", "long_answer", "{}")
+    assert (await executor.execute(call)).failed is None
+    in_force.remove("long_answer")
+    assert (await executor.execute(call)).failed == "not_on_the_list"

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from tenantplane.core.apis.snapshot import ModelGrant
-from tenantplane.dataplane.models.accounting import EmbeddingCall, MeteredRun
+from tenantplane.dataplane.models.accounting import MeteredRun
+from tenantplane.dataplane.models.calls import EmbeddingCall
 from tenantplane.dataplane.models.embeddings import dimensions_of, unit, upstream_name
 from tenantplane.dataplane.models.providers import Providers
 from tenantplane.dataplane.sources.vectors.checks import check_space

@@ -23,7 +23,8 @@ from tenantplane.core.apis.snapshot import Snapshot
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import DependencyUnavailable, InvalidInput, NotFound, TenantplaneError
 from tenantplane.core.tenancy import TenantContext
-from tenantplane.dataplane.models.accounting import EmbeddingCall, MeteredRun
+from tenantplane.dataplane.models.accounting import MeteredRun
+from tenantplane.dataplane.models.calls import EmbeddingCall
 from tenantplane.dataplane.models.embeddings import embedding_grant, embedding_grants, unit
 from tenantplane.dataplane.models.providers import Providers
 from tenantplane.dataplane.sources.documents.access import require_documents
@@ -109,7 +110,7 @@ class Documents:
         DependencyUnavailable, and what metering raises.
         """
         require_documents(run.tenant, run.snapshot)
-        grant = embedding_grant(run.snapshot, upload.embedding_model)
+        grant = embedding_grant(run.snapshot, run.tenant, upload.embedding_model)
         space = space_of(grant, self._providers)
         name = document_name(upload.name)
         if len(upload.data) > self._settings.document_bytes:
@@ -147,7 +148,7 @@ class Documents:
         require_documents(run.tenant, run.snapshot)
         if question.mode == "text":
             return await self._search_words(run, question)
-        grant = embedding_grant(run.snapshot, question.embedding_model)
+        grant = embedding_grant(run.snapshot, run.tenant, question.embedding_model)
         space = space_of(grant, self._providers)
         audited: dict[str, JsonValue] = {"query": question.text, "k": question.k}
         answer = await run.embed(EmbeddingCall(grant, [question.text], audited))

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tenantplane.dataplane.models.prices import bound_embedding
+from tenantplane.dataplane.models.prompts import texts_size
 from tests.fixtures.document_plane import (
     BUILTIN,
     EMBEDDING_PRICE,
@@ -308,7 +309,8 @@ async def test_a_usage_that_is_not_told_is_counted_and_never_free(
         tenant = document_plane.tenant()
         document_plane.agents.model.app.faults.append(fault)
         answer = await tenant.put("a.txt", "short text")
-        worst = bound_embedding(embedding_grant(), ["short text"]).worst_case_nanousd
+        size = texts_size(["short text"], None, embedding_grant().context_tokens)
+        worst = bound_embedding(embedding_grant(), size).worst_case_nanousd
         assert answer.headers["x-tenantplane-cost-nanousd"] == str(worst)
 
 

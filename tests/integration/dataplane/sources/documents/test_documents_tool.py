@@ -27,7 +27,7 @@ async def call(
     run = tenant.run()
     tools = resolve_tools(tenant.snapshot, tenant.context, (documents_tool(plane.documents),))
     context = ToolContext(tenant.context, "t", plane.agents.database, run)
-    executor = ToolExecutor(tools, context, run, ToolLimits())
+    executor = ToolExecutor(tools, lambda: tools, context, run, ToolLimits())
     return await executor.execute(ToolCallRequest(str(new_id()), name, json.dumps(arguments)))
 
 

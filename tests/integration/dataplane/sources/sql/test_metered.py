@@ -37,7 +37,7 @@ async def called(
     )
     allowed = resolve_tools(snapshot, tenant.context, (sql_tool(SqlSources(plane.database)),))
     context = ToolContext(tenant.context, f"{tenant.org_id}::t", plane.database, run)
-    executor = ToolExecutor(allowed, context, run, ToolLimits())
+    executor = ToolExecutor(allowed, lambda: allowed, context, run, ToolLimits())
     return await executor.execute(ToolCallRequest("c1", "sql_query", json.dumps(arguments)))
 
 

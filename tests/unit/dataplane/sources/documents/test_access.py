@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.apis.snapshot import RoleBound, Snapshot
 from tenantplane.core.errors import Forbidden
 from tenantplane.core.tenancy import TenantContext
 from tenantplane.dataplane.sources.documents.access import require_documents
@@ -50,3 +51,13 @@ def test_a_key_without_it_is_refused_though_its_org_has_it(scopes: frozenset[str
     with pytest.raises(Forbidden) as refused:
         require_documents(tenant(scopes), snapshot("documents"))
     assert refused.value.error_code == "data_source_not_allowed"
+
+
+@pytest.mark.req("R24")
+def test_where_it_is_kept_for_a_role_its_holders_alone_are_let_in() -> None:
+    bound = (RoleBound(kind="data_source", name="documents", roles=("lawyer",)),)
+    kept = snapshot("documents").model_copy(update={"role_bound": bound})
+    with pytest.raises(Forbidden) as refused:
+        require_documents(tenant(), kept)
+    assert refused.value.error_code == "data_source_not_allowed"
+    require_documents(replace(tenant(), roles=frozenset({"lawyer"})), kept)

@@ -1,0 +1,56 @@
+"""What a caller may use: what the org was granted, for its roles, within its key's scopes.
+
+One answer for lists and for calls, from the signed snapshot alone; the rule itself stands in core.
+Scopes narrow further, by name, and never widen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tenantplane.core.apis.catalogue import Kind
+from tenantplane.core.apis.snapshot import ModelGrant, PromptGrant, Snapshot
+from tenantplane.core.entitlements import for_roles
+from tenantplane.core.tenancy import TenantContext
+
+
+def allowed_names(kind: Kind, snapshot: Snapshot, tenant: TenantContext) -> tuple[str, ...]:
+    """Of this kind, in the snapshot's order."""
+    names = for_roles(kind, _granted(kind, snapshot), snapshot.role_bound, tenant.roles)
+    return tuple(name for name in names if in_scope(tenant, name))
+
+
+def is_allowed(kind: Kind, name: str, snapshot: Snapshot, tenant: TenantContext) -> bool:
+    return name in allowed_names(kind, snapshot, tenant)
+
+
+def allowed_models(snapshot: Snapshot, tenant: TenantContext) -> tuple[ModelGrant, ...]:
+    granted = set(allowed_names("model", snapshot, tenant))
+    return tuple(grant for grant in snapshot.models if grant.name in granted)
+
+
+def allowed_model(snapshot: Snapshot, tenant: TenantContext, name: str) -> ModelGrant | None:
+    return next((m for m in allowed_models(snapshot, tenant) if m.name == name), None)
+
+
+def allowed_prompt(snapshot: Snapshot, tenant: TenantContext, name: str) -> PromptGrant | None:
+    if not is_allowed("prompt", name, snapshot, tenant):
+        return None
+    return next(prompt for prompt in snapshot.prompts if prompt.name == name)
+
+
+def in_scope(tenant: TenantContext, name: str) -> bool:
+    """Whether the key's scopes let through something of this name."""
+    return tenant.scopes is None or name in tenant.scopes
+
+
+def _granted(kind: Kind, snapshot: Snapshot) -> Iterable[str]:
+    match kind:
+        case "tool":
+            return snapshot.tools
+        case "model":
+            return (grant.name for grant in snapshot.models)
+        case "prompt":
+            return (prompt.name for prompt in snapshot.prompts)
+        case "data_source":
+            return snapshot.data_sources

@@ -1,0 +1,1 @@
+SELECT rolled_before::text AS rolled_before FROM dataplane.roll_cursor FOR UPDATE
