@@ -126,9 +126,9 @@ class Trees:
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def trees(
-    provision_weakened: ProvisionDatabase, postgres: EmbeddedPostgres
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
 ) -> AsyncIterator[Trees]:
-    provisioned = await provision_weakened("control", Path(MIGRATIONS))
+    provisioned = await provision_database("control", Path(MIGRATIONS))
     platform_key, region = new_api_key(), f"region-{secrets.token_hex(4)}"
     settings = ControlPlaneSettings(
         database=provisioned.settings,

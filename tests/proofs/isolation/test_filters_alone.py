@@ -50,9 +50,9 @@ pytestmark = pytest.mark.proof
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def plane(
-    provision_weakened: ProvisionDatabase, postgres: EmbeddedPostgres
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
 ) -> AsyncIterator[Plane]:
-    async with twin_plane(provision_weakened, postgres) as made:
+    async with twin_plane(provision_database, postgres) as made:
         yield made
 
 
