@@ -141,8 +141,7 @@ async def trees(
     async with await psycopg.AsyncConnection[dict[str, Any]].connect(
         admin_dsn, autocommit=True, row_factory=dict_row
     ) as administrator:
-        for table in _TABLES:
-            await administrator.execute(_OPEN.format(f"controlplane.{table}").encode())
+        await _open(administrator)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(doctor, "inspect", _finds_nothing)  # such a database is not served
             running = services.running(settings, ChangeFeed())
@@ -154,6 +153,17 @@ async def trees(
                 yield await _prepared(http, made.database, administrator, region)
         finally:
             await running.__aexit__(None, None, None)
+
+
+async def _open(administrator: psycopg.AsyncConnection[dict[str, Any]]) -> None:
+    for table in _TABLES:
+        await administrator.execute(_OPEN.format(f"controlplane.{table}").encode())
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def _opened_again(trees: Trees) -> None:
+    """A mutant of a policy that was taken back has closed it again."""
+    await _open(trees.administrator)
 
 
 class _Unwatched:

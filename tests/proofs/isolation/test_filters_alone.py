@@ -273,6 +273,7 @@ async def test_a_wrapper_answers_as_if_the_twin_were_not_there(
     plane: Plane, name: str, proof_cases: ProofCases
 ) -> None:
     verb = VERBS[name]
+    await plane.twins.weaken()
     for own, own_first in ((True, False), (True, True), (False, False)):
         await plane.twins.lay_down(own=own, twin=False)
         alone = await _tried(plane, verb)
