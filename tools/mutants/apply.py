@@ -76,6 +76,8 @@ def _applied(mutant: Mutant, databases: Sequence[LiveDatabase]) -> Iterator[None
                 database.run(mutant.apply)
             except psycopg.errors.UniqueViolation:
                 continue  # its rows of two orgs share an id already: a weaker key cannot be made
+            except psycopg.errors.UndefinedObject:
+                continue  # its tests have taken this line away themselves
             except psycopg.Error as failed:
                 raise NotApplied(f"{mutant.id}: {failed}") from failed
             changed.append(database)

@@ -162,9 +162,9 @@ class Trees:
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def trees(
-    provision_weakened: ProvisionDatabase, postgres: EmbeddedPostgres
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
 ) -> AsyncIterator[Trees]:
-    provisioned = await provision_weakened("control", Path(MIGRATIONS))
+    provisioned = await provision_database("control", Path(MIGRATIONS))
     platform_key, region = new_api_key(), f"region-{secrets.token_hex(4)}"
     settings = ControlPlaneSettings(
         database=provisioned.settings,
@@ -177,8 +177,7 @@ async def trees(
     async with await psycopg.AsyncConnection[dict[str, Any]].connect(
         admin_dsn, autocommit=True, row_factory=dict_row
     ) as administrator:
-        for table in _TABLES:
-            await administrator.execute(_OPEN.format(f"controlplane.{table}").encode())
+        await _open(administrator)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(doctor, "inspect", _finds_nothing)  # such a database is not served
             running = services.running(settings, ChangeFeed())
@@ -190,6 +189,17 @@ async def trees(
                 yield await _prepared(http, made.database, administrator, region)
         finally:
             await running.__aexit__(None, None, None)
+
+
+async def _open(administrator: psycopg.AsyncConnection[dict[str, Any]]) -> None:
+    for table in _TABLES:
+        await administrator.execute(_OPEN.format(f"controlplane.{table}").encode())
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="session")
+async def _opened_again(trees: Trees) -> None:
+    """A mutant of a policy that was taken back has closed it again."""
+    await _open(trees.administrator)
 
 
 class _Unwatched:

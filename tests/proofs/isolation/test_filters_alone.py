@@ -60,9 +60,9 @@ pytestmark = pytest.mark.proof
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def plane(
-    provision_weakened: ProvisionDatabase, postgres: EmbeddedPostgres
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
 ) -> AsyncIterator[Plane]:
-    async with twin_plane(provision_weakened, postgres) as made:
+    async with twin_plane(provision_database, postgres) as made:
         yield made
 
 
@@ -365,6 +365,7 @@ async def test_a_wrapper_answers_as_if_the_twin_were_not_there(
     plane: Plane, name: str, proof_cases: ProofCases
 ) -> None:
     verb = VERBS[name]
+    await plane.twins.weaken()
     for own, own_first in ((True, False), (True, True), (False, False)):
         await plane.twins.lay_down(own=own, twin=False)
         alone = await _tried(plane, verb)

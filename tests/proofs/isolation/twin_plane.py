@@ -231,10 +231,10 @@ async def _adjust(plane: Plane) -> None:
 
 @asynccontextmanager
 async def twin_plane(
-    provision_weakened: ProvisionDatabase, postgres: EmbeddedPostgres
+    provision_database: ProvisionDatabase, postgres: EmbeddedPostgres
 ) -> AsyncIterator[Plane]:
     """A plane whose org's rows are kept, for a twin to have the like of."""
-    provisioned = await provision_weakened("data", Path(MIGRATIONS))
+    provisioned = await provision_database("data", Path(MIGRATIONS))
     # Its tables are among those that twins have rows in.
     await create_source(provisioned.owner_dsn, CUSTOMERS, _CUSTOMERS)
     await load_rows(

@@ -105,18 +105,23 @@ class TwinDatabase:
         # Nobody's triggers: rows are laid down in any order.
         await connection.execute("SET session_replication_role = replica")
         await connection.execute("CREATE SCHEMA kept")
-        for table in sorted(tables, key=lambda t: -len(t.rules)):
-            for rule in table.rules:
-                drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {} CASCADE")
-                await connection.execute(drop.format(table.identifier, sql.SQL(rule)))
-        for policy in await (await connection.execute(_POLICIES)).fetchall():
-            check = " WITH CHECK (true)" if policy["writes"] else ""
-            statement = f"ALTER POLICY {policy['name']} ON {policy['table']} USING (true){check}"
-            await connection.execute(statement.encode())
-        return cls(connection, tables)
+        twins = cls(connection, tables)
+        await twins.weaken()
+        return twins
 
     async def close(self) -> None:
         await self._administrator.close()
+
+    async def weaken(self) -> None:
+        """Before each test: a mutant of a policy that was taken back has closed it again."""
+        for table in sorted(self._tables, key=lambda t: -len(t.rules)):
+            for rule in table.rules:
+                drop = sql.SQL("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {} CASCADE")
+                await self._administrator.execute(drop.format(table.identifier, sql.SQL(rule)))
+        for policy in await (await self._administrator.execute(_POLICIES)).fetchall():
+            check = " WITH CHECK (true)" if policy["writes"] else ""
+            statement = f"ALTER POLICY {policy['name']} ON {policy['table']} USING (true){check}"
+            await self._administrator.execute(statement.encode())
 
     async def keep(self) -> None:
         """What stands now is what `lay_down` lays down."""
