@@ -30,7 +30,7 @@ cluster-up: setup ## A Kubernetes cluster alone
 cluster-down: setup ## Remove that cluster: processes, networks, mounts and folders
 	@$(PY) -m tools.cluster down --name $(NAME) $(ARGS)
 
-.PHONY: test unit integration proofs mutants e2e lint format bench requirements faults crds docs lock
+.PHONY: test unit integration proofs soak mutants e2e lint format bench requirements faults crds docs lock
 test: setup lint ## Lint, types, unit, integration and proofs on the embedded servers
 	@$(PY) -m pytest -n 2 --dist loadgroup tests tools --ignore tests/e2e $(ARGS)
 unit: setup ## Pure tests alone, in seconds
@@ -39,6 +39,8 @@ integration: setup ## Tests on the embedded Postgres and Valkey alone
 	@$(PY) -m pytest -n 2 --dist loadgroup tests/integration $(ARGS)
 proofs: setup ## The proof suites (isolation, money); each ends with `proved N cases, V violations`
 	@$(PY) -m pytest tests/proofs $(ARGS)
+soak: setup ## The long forms of the proofs: a thousand schedules of kills
+	@$(PY) -m pytest -n 2 --dist loadgroup tests/proofs/money --schedules 1000 $(ARGS)
 mutants: setup ## Take each line of defence away, one at a time; prints killed of all (some 15 minutes)
 	@$(PY) -m tools.mutants $(ARGS)
 e2e: setup ## `make up`'s path with real pods, and tests against it

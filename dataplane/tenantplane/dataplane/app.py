@@ -20,12 +20,17 @@ from tenantplane.dataplane.api.spend import spend_routes
 from tenantplane.dataplane.api.tenant_api import PREFIX, tenant_api
 from tenantplane.dataplane.gate.asgi import Application, Gate
 from tenantplane.dataplane.gate.entitlements import Entitlements
+from tenantplane.dataplane.gate.idempotency import Idempotency
 from tenantplane.dataplane.gate.identity import Identity, PlaneProfile
 from tenantplane.dataplane.gate.readiness import ReadinessProbe
 from tenantplane.dataplane.gate.trust import TrustedKeys
 from tenantplane.dataplane.ledger.meter import Meter
+from tenantplane.dataplane.ledger.request_retention import RequestRetention
+from tenantplane.dataplane.ledger.requests import RequestJournal
+from tenantplane.dataplane.ledger.rolling import Roller
 from tenantplane.dataplane.ledger.shipper import Shipper
 from tenantplane.dataplane.ledger.sweeper import Sweeper
+from tenantplane.dataplane.ledger.watermark import Watermark
 from tenantplane.dataplane.models.providers import Providers
 from tenantplane.dataplane.peering.peer import Peer
 from tenantplane.dataplane.runtime.memory import Memory
@@ -58,13 +63,20 @@ class DataPlane:
         self._isolation = IsolationWatch(
             DatabaseCatalogue(self._database), settings.peering.isolation_check_seconds
         )
-        entitlements = Entitlements(now, self._isolation.require)
+        entitlements = Entitlements(now, self._require)
         keys = TrustedKeys(cool_down_seconds=settings.peering.keys_cool_down_seconds)
         self._peer = Peer(settings, self._database, provider, profile, entitlements, keys)
+        self._watermark = Watermark(self._database, self._peer.uplink)
         self._store = AdmissionStore(
             settings.valkey, on_stale=self._peer.sync.a_newer_version_is_known
         )
         self._meter = Meter(self._database, self._store, provider)
+        once = settings.idempotency
+        self._requests = RequestJournal(
+            self._database,
+            lease_seconds=once.lease_seconds,
+            keep_seconds=once.keep_hours * 3600,
+        )
         self._shipper = Shipper(self._database, self._peer.uplink)
         self._memory = Memory(self._database, self._meter.keys)
         self._documents = Documents(self._database, self._providers, settings.documents)
@@ -84,11 +96,13 @@ class DataPlane:
                     "postgres": self._probe_postgres,
                     "valkey": self._probe_valkey,
                     "isolation": self._isolation.probe,
+                    "ledger": self._watermark.probe,
                 },
                 entitlements,
                 self._notes,
             ),
             body_limit_bytes=settings.body_limit_bytes,
+            idempotency=Idempotency(self._requests, self._meter.keys, self._meter.refusals, once),
         )
         self._opened = AsyncExitStack()
 
@@ -109,6 +123,8 @@ class DataPlane:
             await self._providers.open()
             opening.push_async_callback(self._meter.close)
             await self._meter.start()
+            opening.push_async_callback(self._requests.stop)
+            await self._requests.start()
             opening.push_async_callback(self._memory.stop)
             await self._memory.start()
             opening.push_async_callback(self._documents.close)
@@ -122,7 +138,7 @@ class DataPlane:
         await self._opened.aclose()
 
     def _jobs(self, settings: DataPlaneSettings, entitlements: Entitlements) -> Worker:
-        sweeper = Sweeper(self._meter, entitlements.roots)
+        sweeper = Sweeper(self._meter, entitlements.roots, require=self._watermark.require)
         documents, vectors = settings.documents, settings.vectors
         re_embedder = ReEmbedder(entitlements, self._meter, self._providers, documents)
         return Worker(
@@ -130,6 +146,11 @@ class DataPlane:
                 "peering": self._peer.run,
                 "isolation": partial(self._isolation.run, self._peer.uplink.send_isolation),
                 "sweeper": partial(sweeper.run, settings.sweep_seconds),
+                "watermark": self._watermark.run,
+                "roller": Roller(self._database).run,
+                "requests": RequestRetention(
+                    self._database, settings.idempotency.retention_seconds
+                ).run,
                 "shipper": partial(self._shipper.run, settings.ship_seconds),
                 "indexer": partial(Indexer(self._database, vectors).run, vectors.index_seconds),
                 "retention": Retention(self._database, settings.runtime).run,
@@ -163,6 +184,11 @@ class DataPlane:
         # Whatever it answers, the library has run: an epoch that was lost heals with a request.
         await self._store.expired(_PROBE_ORG, epoch=1, limit=1)
 
+    def _require(self) -> None:
+        """What must hold before anything is served. Raises DependencyUnavailable."""
+        self._isolation.require()
+        self._watermark.require()
+
     def _notes(self) -> Mapping[str, str]:
         notes = {
             f"task:{name}": state.trouble or "running"
@@ -170,6 +196,8 @@ class DataPlane:
         }
         if self._peer.sync.diverged:
             notes["versions"] = "differ from the control plane's beacon"
+        if compared := self._watermark.note():
+            notes["ledger-compared"] = compared
         if refused := self._shipper.note():
             notes["shipping"] = refused
         return notes

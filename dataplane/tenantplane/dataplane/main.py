@@ -15,6 +15,7 @@ import uvloop
 from tenantplane.core.db.context_key_commands import add_context_key_commands
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.core.telemetry import logging as telemetry
+from tenantplane.dataplane.ledger.commands import add_ledger
 from tenantplane.dataplane.settings import DataPlaneSettings
 from tenantplane.dataplane.sources.sql.commands import add_sql_source
 
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     booting.set_defaults(run=_bootstrap)
     add_context_key_commands(commands)
     add_sql_source(commands)
+    add_ledger(commands)
     return parser
 
 

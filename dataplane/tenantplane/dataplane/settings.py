@@ -13,6 +13,7 @@ from tenantplane.core.db.query import QueryLimits
 from tenantplane.core.db.settings import DatabaseSettings
 from tenantplane.core.settings import ServiceSettings
 from tenantplane.core.valkey.settings import ValkeySettings
+from tenantplane.dataplane.gate.idempotency_settings import IdempotencySettings
 from tenantplane.dataplane.models.providers import ProviderSettings
 from tenantplane.dataplane.runtime.settings import RuntimeSettings
 from tenantplane.dataplane.sources.documents.settings import DocumentsSettings
@@ -67,6 +68,8 @@ class DataPlaneSettings(ServiceSettings):
     vectors: VectorSettings = Field(default_factory=VectorSettings)
     # Bounds of one query that a model wrote for a SQL source.
     sql: QueryLimits = Field(default_factory=QueryLimits)
+    # How long requests with an Idempotency-Key are remembered.
+    idempotency: IdempotencySettings = Field(default_factory=IdempotencySettings)
     # How often calls past their deadline, as of a process that died, are settled as estimated.
     sweep_seconds: float = Field(default=5, gt=0, le=3600)
     # How often usage and audit entries are sent to the control plane.

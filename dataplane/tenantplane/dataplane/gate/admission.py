@@ -101,10 +101,10 @@ def _limits_something(limits: LevelLimits) -> bool:
 
 def _level_id(name: str) -> str:
     """As identity providers have it; what the store would not take, by its hash."""
-    fits = len(name.encode()) <= _LONGEST_ID_BYTES and name.isprintable()
+    fits = len(name.encode(errors="surrogatepass")) <= _LONGEST_ID_BYTES and name.isprintable()
     if fits and name and not name.startswith(_HASHED):
         return name
-    return _HASHED + hashlib.sha256(name.encode()).hexdigest()
+    return _HASHED + hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
 
 
 def _in_force(raises: tuple[CapRaise, ...], now: datetime) -> tuple[CapRaise, ...]:
