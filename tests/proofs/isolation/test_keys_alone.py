@@ -25,8 +25,10 @@ NOT_OF_THE_NAMESPACE: Final = "23514"
 # Child and parent, both with org_id. A new one has its case here, or the suite fails.
 REFERENCES: Final = (
     ("control", "controlplane.api_key", "controlplane.org"),
+    ("control", "controlplane.cap_raise", "controlplane.org"),
     ("control", "controlplane.issuer", "controlplane.org"),
     ("control", "controlplane.org_entitlement", "controlplane.org"),
+    ("control", "controlplane.org_role_bound", "controlplane.org"),
     ("data", "dataplane.audit_record", "dataplane.intent"),
     ("data", "dataplane.outcome", "dataplane.intent"),
 )

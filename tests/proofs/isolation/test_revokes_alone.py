@@ -49,7 +49,8 @@ SELECT c.oid::regclass::text AS name FROM pg_class c
 """
 # Functions of ours that a role may call; a definer among them is proved in test_definers.py.
 _OPEN: Final = {
-    "app": r"^(tp\.current_org|dataplane\.(append_\w+|latest_checkpoints|search_words))\(",
+    "app": r"^(tp\.current_org|dataplane\.(append_\w+|latest_checkpoints|search_words"
+    r"|claim_requests|advance_requests))\(",
     "query": r"^tp\.current_org\(",
 }
 _OURS: Final[LiteralString] = """
