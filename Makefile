@@ -41,7 +41,7 @@ proofs: setup ## The proof suites (isolation, money); each ends with `proved N c
 	@$(PY) -m pytest tests/proofs $(ARGS)
 soak: setup ## The long forms of the proofs: a thousand schedules of kills
 	@$(PY) -m pytest -n 2 --dist loadgroup tests/proofs/money --schedules 1000 $(ARGS)
-mutants: setup ## Take each line of defence away, one at a time; prints killed of all (some 15 minutes)
+mutants: setup ## Take each line of defence away, one at a time; prints killed of all (some 12 minutes)
 	@$(PY) -m tools.mutants $(ARGS)
 e2e: setup ## `make up`'s path with real pods, and tests against it
 	@$(PY) -m pytest tests/e2e --cluster-name $(E2E_NAME) $(ARGS)

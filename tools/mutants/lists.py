@@ -11,32 +11,13 @@ from pglast.enums import SQLValueFunctionOp
 from tenantplane.dataplane.runtime import checkpointer, serializer
 from tenantplane.dataplane.sources.sql import allowed, parser
 from tests.fixtures.hostile_sql import FUNCTIONS, TYPES
+from tests.fixtures.hostile_state import GADGETS, TOLD
 from tools.mutants.mutant import CodeEdit, Mutant
 
 _DECODER: Final = ("tests/unit/dataplane/runtime/test_serializer",)
 _METADATA: Final = ("tests/unit/dataplane/runtime/test_checkpointer",)
 _PARSER: Final = ("tests/unit/dataplane/sources/sql/test_",)
 
-# By these a decoder that imports what data names was taken over elsewhere.
-_GADGETS: Final = (
-    ("builtins", "eval"),
-    ("builtins", "getattr"),
-    ("importlib", "import_module"),
-    ("langchain_core.load.load", "load"),
-    ("operator", "attrgetter"),
-    ("os", "system"),
-    ("pickle", "loads"),
-    ("subprocess", "run"),
-)
-# What LangGraph puts into metadata from `configurable`, or a caller into the config's own.
-_TOLD: Final = (
-    "access_token",
-    "authorization",
-    "checkpoint_ns",
-    "langgraph_auth_user",
-    "thread_id",
-    "user_id",
-)
 _OPERATORS: Final = ("@@", "~<~")
 # Each of these alone makes a query possible; a MergeStmt comes with nodes of its own.
 _NODES: Final = (
@@ -55,7 +36,7 @@ _NODES: Final = (
 def list_mutants() -> Iterator[Mutant]:
     """Of the decoder's, of metadata's, and of the SQL parser's lists."""
     yield from _decoder()
-    for key in _TOLD:
+    for key in TOLD:
         yield _admitted(checkpointer.__name__, "METADATA_KEYS", key, _METADATA)
     for name, entries in (
         ("FUNCTIONS", FUNCTIONS),
@@ -78,7 +59,7 @@ def list_mutants() -> Iterator[Mutant]:
 def _decoder() -> Iterator[Mutant]:
     module = serializer.__name__
     read = {(module, name) for _, module, name in serializer._READERS}
-    for named in sorted({*SAFE_MSGPACK_TYPES, *_GADGETS} - read):
+    for named in sorted({*SAFE_MSGPACK_TYPES, *GADGETS} - read):
         entry = (_code_of(named[0]), *named)
         text = f"_READERS | {{{entry!r}: lambda payload: payload}}"
         yield _mutant(module, "_READERS", ".".join(named), "is read", text, _DECODER)

@@ -12,7 +12,7 @@ import psycopg
 
 from tenantplane.core.ids import new_api_key, new_id
 from tenantplane.core.keys.signing import SigningKey
-from tests.fixtures.controlplane import PLAN, unique
+from tests.fixtures.controlplane import PLAN, unique, usage_event
 from tests.fixtures.isolation import Tenant
 from tests.proofs.isolation.routes import Attack, Route, told
 
@@ -262,27 +262,6 @@ async def _foreign_events(route: Route, attack: Attack) -> int:
     return len(attack.aims)
 
 
-def _usage_event(org_id: str) -> dict[str, Any]:
-    return {
-        "event_id": str(new_id()),
-        "org_id": org_id,
-        "root_org_id": org_id,
-        "user_id": "alice",
-        "run_id": str(new_id()),
-        "call_no": 0,
-        "intent_id": str(new_id()),
-        "stage": "actual",
-        "kind": "model",
-        "resource": "assistant-1",
-        "input_tokens": 1,
-        "output_tokens": 1,
-        "cost_nanousd": 1,
-        "delta_nanousd": 1,
-        "price_book_version": 1,
-        "occurred_at": datetime.now(UTC).isoformat(),
-    }
-
-
 def _commitment(org_id: str) -> dict[str, Any]:
     return {
         "record_id": str(new_id()),
@@ -337,7 +316,7 @@ CONTROL_ROUTES: Final[dict[Route, Case]] = {
     ("GET", "/v1/planes/self/stream"): planes_only(_foreign_stream),
     ("DELETE", "/v1/planes/self/replicas/{replica}"): planes_only(_foreign_dismissal),
     ("PUT", "/v1/planes/self/isolation"): planes_only(_foreign_isolation),
-    ("POST", "/v1/planes/self/usage"): planes_only(_reported("events", _usage_event)),
+    ("POST", "/v1/planes/self/usage"): planes_only(_reported("events", usage_event)),
     ("GET", "/v1/planes/self/usage"): planes_only(_foreign_totals),
     ("GET", "/v1/planes/self/usage/{org_id}"): planes_only(_foreign_events),
     ("POST", "/v1/planes/self/audit"): planes_only(_reported("commitments", _commitment)),

@@ -37,5 +37,7 @@ class CheckpointQuery:
         Raises DependencyUnavailable.
         """
         async with database.tenant_tx(self.org_id) as cursor:
-            await cursor.execute(statement("list_checkpoints"), asdict(self))
+            # A generic plan would read all of an org's checkpoints to find one thread's: it cannot
+            # know which of these are asked for.
+            await cursor.execute(statement("list_checkpoints"), asdict(self), prepare=False)
             return await cursor.fetchall()

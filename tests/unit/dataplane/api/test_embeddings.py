@@ -3,12 +3,11 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from tenantplane.core.apis.snapshot import Level, ModelGrant, Snapshot
+from tenantplane.core.apis.snapshot import ModelGrant
 from tenantplane.core.errors import InvalidInput, NotFound
 from tenantplane.core.tenancy import TenantContext
 from tenantplane.dataplane.api.embeddings import (
@@ -18,6 +17,7 @@ from tenantplane.dataplane.api.embeddings import (
     granted_model,
     parse_embeddings_request,
 )
+from tests.fixtures.ledger import a_snapshot
 
 TENANT = TenantContext("acme", "acme", "user:u", "u", "pro", "local")
 
@@ -37,20 +37,8 @@ def grant(name: str, kind: str) -> ModelGrant:
     return ModelGrant.model_validate(fields)
 
 
-SNAPSHOT = Snapshot(
-    org_id="acme",
-    root_org_id="acme",
-    version=1,
-    issued_at=datetime(2026, 1, 1, tzinfo=UTC),
-    status="active",
-    plane="p",
-    region="local",
-    plan="pro",
-    token_epoch=0,
-    max_offline_seconds=900,
-    price_book_version=1,
-    levels=(Level(kind="org", id="acme"),),
-    models=(grant("assistant-1", "chat"), grant("embedder", "embedding")),
+SNAPSHOT = a_snapshot("acme").model_copy(
+    update={"models": (grant("assistant-1", "chat"), grant("embedder", "embedding"))}
 )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
-from tenantplane.core.apis.snapshot import Snapshot
-from tenantplane.core.tenancy import TenantContext
 from tenantplane.dataplane.ledger.calls import CallRequest
 from tenantplane.dataplane.ledger.meter import Meter
+from tests.fixtures.ledger import a_snapshot, a_tenant
 
 
 class Unentered:
@@ -22,21 +20,8 @@ class Unentered:
 
 @pytest.mark.req("R1")
 async def test_a_snapshot_of_another_org_admits_nothing() -> None:
-    tenant = TenantContext("acme", "acme", "user:u", "u", "pro", "r")
-    other = Snapshot(
-        org_id="globex",
-        root_org_id="globex",
-        version=1,
-        issued_at=datetime(2026, 1, 1, tzinfo=UTC),
-        status="active",
-        plane="p",
-        region="r",
-        plan="pro",
-        token_epoch=0,
-        max_offline_seconds=900,
-        price_book_version=1,
-        levels=(),
-    )
     request = cast("CallRequest", Unentered())
     with pytest.raises(ValueError, match="globex"):
-        await Meter.open(cast("Meter", Unentered()), tenant, other, request)
+        await Meter.open(
+            cast("Meter", Unentered()), a_tenant("acme"), a_snapshot("globex"), request
+        )

@@ -18,6 +18,7 @@ from tenantplane.dataplane.runtime.checkpoint_rows import StateRows, ThreadKey
 from tenantplane.dataplane.runtime.checkpointer import TenantSaver
 from tenantplane.dataplane.runtime.serializer import StrictSerializer
 from tenantplane.dataplane.runtime.store import TenantStore
+from tests.fixtures.hostile_state import TOLD
 
 
 class OneKey:
@@ -87,18 +88,7 @@ async def test_of_metadata_only_what_is_listed_is_written() -> None:
     """LangGraph puts there all of `configurable`: tokens, and whatever a caller brings along."""
     journal, keys = Listening(), OneKey()
     told = {"source": "loop", "step": 3, "parents": {}, "run_id": "r1"}
-    hostile = dict.fromkeys(
-        (
-            "access_token",
-            "authorization",
-            "checkpoint_ns",
-            "langgraph_auth_user",
-            "thread_id",
-            "user_id",
-            "anything",
-        ),
-        "tpk_not_a_real_key",
-    )
+    hostile = dict.fromkeys((*TOLD, "anything"), "tpk_not_a_real_key")
     config: RunnableConfig = {
         "configurable": {"thread_id": "t1", "checkpoint_ns": "", **hostile},
         "metadata": hostile,

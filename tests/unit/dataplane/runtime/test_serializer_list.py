@@ -15,6 +15,7 @@ from langgraph.types import Interrupt, Send
 
 from tenantplane.core.errors import Forbidden
 from tenantplane.dataplane.runtime.serializer import StrictSerializer
+from tests.fixtures.hostile_state import GADGETS
 
 SERIALIZER = StrictSerializer()
 WRITTEN = {
@@ -28,17 +29,6 @@ WRITTEN = {
     "datetime": datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
     "Send": Send("node", {"a": 1}),
     "Interrupt": Interrupt(value="why", id="i"),
-}
-GADGETS = {
-    ("builtins", "eval"),
-    ("builtins", "exec"),
-    ("builtins", "getattr"),
-    ("importlib", "import_module"),
-    ("langchain_core.load.load", "load"),
-    ("operator", "attrgetter"),
-    ("os", "system"),
-    ("pickle", "loads"),
-    ("subprocess", "run"),
 }
 
 

@@ -9,24 +9,11 @@ from tenantplane.core.tenancy import TenantContext
 from tenantplane.dataplane.tools.clock import time_in
 from tenantplane.dataplane.tools.definitions import ToolFailed
 from tenantplane.dataplane.tools.registry import resolve_tools
+from tests.fixtures.ledger import a_snapshot
 
 
 def snapshot(*tools: str) -> Snapshot:
-    return Snapshot(
-        org_id="acme",
-        root_org_id="acme",
-        version=1,
-        issued_at=datetime.now(UTC),
-        status="active",
-        plane="p",
-        region="r",
-        plan="pro",
-        token_epoch=0,
-        max_offline_seconds=900,
-        price_book_version=1,
-        levels=(),
-        tools=tools,
-    )
+    return a_snapshot("acme").model_copy(update={"tools": tools})
 
 
 def tenant(scopes: frozenset[str] | None = None) -> TenantContext:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
@@ -9,24 +8,11 @@ from tenantplane.core.apis.snapshot import RoleBound, Snapshot
 from tenantplane.core.errors import Forbidden
 from tenantplane.core.tenancy import TenantContext
 from tenantplane.dataplane.sources.documents.access import require_documents
+from tests.fixtures.ledger import a_snapshot
 
 
 def snapshot(*data_sources: str) -> Snapshot:
-    return Snapshot(
-        org_id="acme",
-        root_org_id="acme",
-        version=1,
-        issued_at=datetime(2026, 1, 1, tzinfo=UTC),
-        status="active",
-        plane="p",
-        region="r",
-        plan="pro",
-        token_epoch=0,
-        max_offline_seconds=900,
-        price_book_version=1,
-        levels=(),
-        data_sources=data_sources,
-    )
+    return a_snapshot("acme").model_copy(update={"data_sources": data_sources})
 
 
 def tenant(scopes: frozenset[str] | None = None) -> TenantContext:
