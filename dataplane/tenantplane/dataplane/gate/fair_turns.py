@@ -1,8 +1,8 @@
 """Turns by org on one event loop: hundreds of requests of one org at once wait in a queue of its
 own, and everybody else's next step waits for a few of them, not for hundreds (R7).
 
-    no neighbours    whoever comes goes on at once
-    neighbours       one of an org goes on at once; more are let in, one at a time, while the process
+    an even share    whoever asks for no more than the others do goes on at once, however busy it is
+    more than that   one of an org goes on at once; more are let in, one at a time, while the process
                      has time to spare: a backlog takes what the others leave
 
 What a request costs shows in the process's own time, so nothing has to be guessed beforehand: a
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,8 +23,13 @@ from tenantplane.core.errors import RateLimited
 
 # One connection holds one request, so this is a flood of connections.
 MOST_WAITING = 2000
-# An org that was seen so long ago is no neighbour now.
+# What orgs ask for is compared over this long: an org not seen since is no neighbour now.
 NEIGHBOUR_SECONDS = 10.0
+# So much more than an even share, and so many turns, are chance and no backlog.
+_UNEVEN = 1.25
+_CHANCE = 4
+# Less than this of all that is asked for is in nobody's way: of a thousand orgs, each has its bursts.
+_SMALL_SHARE = 0.05
 # Between two turns of an org: time for the others' next steps.
 PAUSE_SECONDS = 0.002
 # A timer that fires so late says that the loop has more to do than time, or the machine has.
@@ -68,6 +73,44 @@ class Busy:
         return self._share
 
 
+class Demand:
+    """Who asked for how many turns of late: in this half of NEIGHBOUR_SECONDS and in the last."""
+
+    def __init__(self, elapsed: Callable[[], float]) -> None:
+        self._elapsed = elapsed
+        self._now: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()
+        self._total = self._total_before = 0
+        self._orgs = 0  # in either half
+        self._ends = elapsed() + NEIGHBOUR_SECONDS / 2
+
+    def note(self, org_id: str) -> None:
+        if self._elapsed() >= self._ends:
+            self._next_half()
+        if org_id not in self._now and org_id not in self._before:
+            self._orgs += 1
+        self._now[org_id] += 1
+        self._total += 1
+
+    def is_uneven(self, org_id: str, waiting: int) -> bool:
+        """Whether an org with so many that wait asks for clearly more than its even share."""
+        if self._elapsed() >= self._ends:
+            self._next_half()
+        asked = self._now[org_id] + self._before[org_id] + waiting
+        total = self._total + self._total_before + waiting
+        even = total * max(_UNEVEN / max(1, self._orgs), _SMALL_SHARE)
+        return asked > even + _CHANCE
+
+    def _next_half(self) -> None:
+        now = self._elapsed()
+        forgotten = now >= self._ends + NEIGHBOUR_SECONDS / 2
+        self._before = Counter() if forgotten else self._now
+        self._total_before = 0 if forgotten else self._total
+        self._now, self._total = Counter(), 0
+        self._orgs = len(self._before)
+        self._ends = now + NEIGHBOUR_SECONDS / 2
+
+
 class FairTurns:
     """Of one event loop. `elapsed` counts seconds, `busy` answers the share of a core in use;
     `call_later` is the running loop's where none is given."""
@@ -84,26 +127,26 @@ class FairTurns:
         self._elapsed = elapsed
         self._busy = busy or Busy().share
         self._call_later = call_later
+        self._demand = Demand(elapsed)
         self._queues: dict[str, _Queue] = {}
-        # The org seen last, and the last one seen that is another.
-        self._newest: tuple[str, float] = ("", -NEIGHBOUR_SECONDS)
-        self._other: tuple[str, float] = ("", -NEIGHBOUR_SECONDS)
 
     def __len__(self) -> int:
-        """Orgs that had a turn a moment ago, or wait for one."""
+        """Orgs whose next turn is not at once."""
         return len(self._queues)
 
     async def turn(self, org_id: str) -> bool:
         """Returns when it is the org's turn; True where it had to wait, so that what was known
         before may be old. Raises RateLimited (`too_many_waiting`)."""
-        self._see(org_id)
+        self._demand.note(org_id)
         queue = self._queues.get(org_id)
-        if queue is None:
-            if self._has_neighbours(org_id):
+        waiting = len(queue.waiting) if queue else 0
+        uneven = self._demand.is_uneven(org_id, waiting)
+        if queue is None or not (uneven or waiting):
+            if uneven:
                 self._queues[org_id] = _Queue()
                 self._pause(org_id, 1)
             return False
-        if len(queue.waiting) >= self._most_waiting:
+        if waiting >= self._most_waiting:
             raise _too_many(org_id, self._most_waiting)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.waiting.append(turn)
@@ -116,9 +159,10 @@ class FairTurns:
 
     def _after_pause(self, org_id: str, number: int, due: float) -> None:
         waiting = self._queues[org_id].waiting
-        if waiting and number < MOST_PAUSES and not self._has_time(due):
+        uneven = self._demand.is_uneven(org_id, len(waiting))
+        if waiting and uneven and number < MOST_PAUSES and not self._has_time(due):
             self._pause(org_id, number + 1)
-        elif self._let_in(waiting, 1 if self._has_neighbours(org_id) else len(waiting)):
+        elif self._let_in(waiting, 1 if uneven else len(waiting)):
             self._pause(org_id, 1)
         else:
             del self._queues[org_id]
@@ -135,15 +179,6 @@ class FairTurns:
                 turn.set_result(None)
                 let_in += 1
         return let_in
-
-    def _has_neighbours(self, org_id: str) -> bool:
-        other = self._other if self._newest[0] == org_id else self._newest
-        return self._elapsed() - other[1] < NEIGHBOUR_SECONDS
-
-    def _see(self, org_id: str) -> None:
-        if self._newest[0] != org_id:
-            self._other = self._newest
-        self._newest = (org_id, self._elapsed())
 
 
 def _too_many(org_id: str, most: int) -> RateLimited:
