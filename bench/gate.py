@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bench import gate_load, gate_steps, open_loop, results
+from bench import gate_load, gate_plot, gate_steps, open_loop, results
 from bench.gate_load import Measured, Plan
 from bench.gate_servers import (
     OTHERS,
@@ -93,6 +93,8 @@ async def _run(rounds: int, seconds: float, *, with_peers: bool) -> None:
     results.write(
         "gate", figures, ("uvicorn", "uvloop", "httptools", "aiohttp", "psycopg", "redis")
     )
+    if with_peers:
+        print(f"drawn to {gate_plot.draw().relative_to(Path.cwd())}")
 
 
 @dataclass
