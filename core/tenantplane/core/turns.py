@@ -4,8 +4,8 @@ out (R7)."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 from tenantplane.core.errors import TenantplaneError
@@ -19,6 +19,11 @@ class Turn:
     def __init__(self) -> None:
         self.taken: list[asyncio.Semaphore] = []
         self.waited = False
+
+    async def take(self, wanted: Iterable[asyncio.Semaphore]) -> None:
+        for part in wanted:
+            await part.acquire()
+            self.taken.append(part)
 
     def give_back(self) -> None:
         while self.taken:
@@ -62,12 +67,12 @@ class Turns:
             own = self._of_orgs[org_id] = asyncio.Semaphore(self._each)
         turn, wanted = Turn(), (own, *self._of_all)
         turn.waited = any(part.locked() for part in wanted)
+        if not turn.waited:  # a timer costs more than a free turn does
+            await turn.take(wanted)
+            return turn
         try:
-            # A timer costs more than a free turn does.
-            async with asyncio.timeout(self._wait_seconds) if turn.waited else nullcontext():
-                for part in wanted:
-                    await part.acquire()
-                    turn.taken.append(part)
+            async with asyncio.timeout(self._wait_seconds):
+                await turn.take(wanted)
         except TimeoutError as late:
             turn.give_back()
             raise self._busy() from late

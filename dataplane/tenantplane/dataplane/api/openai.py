@@ -202,6 +202,8 @@ class _Answer:
         self._naming = naming
         self._started = False
         self._finished = False
+        # Of a stream: what is written with the piece that follows.
+        self._unsent: list[bytes] = []
 
     async def plain(self, call: Coroutine[Any, Any, Completed]) -> None:
         try:
@@ -250,7 +252,7 @@ class _Answer:
         if not isinstance(choices, list) or not choices:
             return  # the chunk with usage alone: told at the end, and only to those who asked
         self._finished = self._finished or bool(piece.chunk["choices"][0].get("finish_reason"))
-        await self._chunk(choices)
+        await self._chunk(choices, more_now=piece.followed)
 
     async def _end(self, finish_reason: str) -> None:
         """What follows the last token; the outcome of each call is durable by now."""
@@ -259,10 +261,10 @@ class _Answer:
             await self._chunk(finish_delta(finish_reason), tenantplane=note)
         if self._request.wants_usage_chunk:
             await self._chunk([], usage=usage_body(self._run), tenantplane=note)
-        end = comment("tenantplane " + _compact(note)) + DONE_EVENT
-        await send_piece(self._send, end, more=False)
+        self._unsent.append(comment("tenantplane " + _compact(note)) + DONE_EVENT)
+        await self._flush(more=False)
 
-    async def _chunk(self, choices: Any, **fields: Any) -> None:
+    async def _chunk(self, choices: Any, *, more_now: bool = False, **fields: Any) -> None:
         if not self._started:
             self._started = True
             self._name_who_answers()
@@ -272,12 +274,20 @@ class _Answer:
             )
         if self._request.wants_usage_chunk:
             fields.setdefault("usage", None)
-        await send_piece(self._send, event(self._naming.chunk(choices) | fields))
+        self._unsent.append(event(self._naming.chunk(choices) | fields))
+        if not more_now:
+            await self._flush()
+
+    async def _flush(self, *, more: bool = True) -> None:
+        unsent, self._unsent = b"".join(self._unsent), []
+        await send_piece(self._send, unsent, more=more)
 
     def _name_who_answers(self) -> None:
         """A fallback answers in its own name; an agent is one whichever model it asks."""
         answered_by = self._run.answered_by
-        if answered_by is not None and not self._request.is_agent:
+        if answered_by is None or self._request.is_agent:
+            return
+        if answered_by != self._naming.model:
             self._naming = replace(self._naming, model=answered_by)
 
     async def _refuse(self, refused: TenantplaneError) -> None:
@@ -287,7 +297,8 @@ class _Answer:
             return
         # No [DONE] follows: the official clients raise on an event with `error`.
         body = refused.openai_error() | {"tenantplane": run_note(self._run)}
-        await send_piece(self._send, event(body), more=False)
+        self._unsent.append(event(body))
+        await self._flush(more=False)
 
 
 def _headers(run: MeteredRun, *, with_cost: bool) -> dict[str, str]:

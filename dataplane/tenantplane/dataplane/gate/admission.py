@@ -8,13 +8,16 @@ run               where the org caps what a run may cost
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 
 from tenantplane.core.apis.snapshot import CapRaise, LevelLimits, Snapshot
 from tenantplane.core.apis.snapshot import Level as OrgLimits
+from tenantplane.core.derived import Derived
 from tenantplane.core.tenancy import TenantContext
 from tenantplane.core.valkey.answers import WindowUse
 from tenantplane.core.valkey.requests import Level, Period, Slot
@@ -43,7 +46,54 @@ def plan_levels(
     admissions between its beginning and its end, whenever the work began.
     Raises ValueError for an unknown time zone.
     """
+    holder = None if tenant is None or is_the_planes(tenant) else tenant
+    key = None if holder is None else (holder.org_id, holder.user_id, holder.key_id)
+    planned = _planned.get(snapshot, (key, count_request))
+    if planned is None or not planned.since <= now < planned.until:
+        planned = _plan(snapshot, holder, now, count_request)
+        _planned.put(snapshot, (key, count_request), planned)
+    if holder is None or run_id is None:
+        return planned.levels
+    if snapshot.per_run and snapshot.per_run.cost_nanousd is not None:
+        period = whole_run(run_id, snapshot.per_run)
+        return (*planned.levels, Level("run", str(run_id), periods=(period,)))
+    return planned.levels
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The levels of all calls of a holder from `since` to before `until`."""
+
+    levels: tuple[Level, ...]
+    since: datetime
+    until: datetime
+
+
+# By snapshot, holder and whether the call counts. Calls come by the thousand, and all that changes
+# their levels is the next hour, or a raise that begins or ends.
+_planned: Derived[_Plan] = Derived(most=20_000)
+
+
+def _plan(
+    snapshot: Snapshot, tenant: TenantContext | None, now: datetime, count_request: bool
+) -> _Plan:
     hour = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    raises = [r for limits in snapshot.levels for r in limits.raises]
+    turning = [moment for r in raises for moment in (r.begins_at, r.ends_at)]
+    return _Plan(
+        _levels(snapshot, tenant, now, hour, count_request),
+        since=max([hour, *(moment for moment in turning if moment <= now)]),
+        until=min([hour + timedelta(hours=1), *(moment for moment in turning if moment > now)]),
+    )
+
+
+def _levels(
+    snapshot: Snapshot,
+    tenant: TenantContext | None,
+    now: datetime,
+    hour: datetime,
+    count_request: bool,
+) -> tuple[Level, ...]:
     own = snapshot.levels[-1] if snapshot.levels else None
     levels = [
         _org_level(
@@ -55,16 +105,13 @@ def plan_levels(
         )
         for limits in snapshot.levels
     ]
-    if tenant is None or is_the_planes(tenant):
+    if tenant is None:
         return tuple(levels)
     zone = own.time_zone if own else "UTC"
     levels += [
         _holder_level(kind, holder, limits, zone, hour, count_request)
         for kind, holder, limits in _holders(snapshot, tenant)
     ]
-    if run_id is not None and snapshot.per_run and snapshot.per_run.cost_nanousd is not None:
-        period = whole_run(run_id, snapshot.per_run)
-        levels.append(Level("run", str(run_id), periods=(period,)))
     return tuple(levels)
 
 
@@ -182,12 +229,48 @@ def enforced(windows: tuple[WindowUse, ...], levels: Iterable[Level]) -> tuple[W
     return tuple(use for use in windows if (use.level_kind, use.level_id) not in shadows)
 
 
-def placed_slots(levels: Iterable[Level], at_ms: int) -> tuple[Slot, ...]:
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """The accounts of these very `levels` from `since_ms` to before `until_ms`."""
+
+    levels: tuple[Level, ...]
+    slots: tuple[Slot, ...]
+    since_ms: int
+    until_ms: float
+
+
+_MOST_PLACED = 20_000
+# By the levels' identity: plans are kept, and their levels with them.
+_placed: dict[int, _Placed] = {}
+
+
+def placed_slots(levels: tuple[Level, ...], at_ms: int) -> tuple[Slot, ...]:
     """The accounts that a hold placed at `at_ms` (the store's clock) stands on: the same choice
-    that the library makes (lua/account.lua)."""
-    return tuple(
-        Slot(level.kind, level.id, period.name, period.id, period.end_unix)
-        for level in levels
-        for period in level.periods
-        if period.start_unix * 1000 <= at_ms < period.end_unix * 1000
+    that the library makes (lua/account.lua). The same object for calls of one plan."""
+    placed = _placed.get(id(levels))
+    if placed is None or placed.levels is not levels or not _holds(placed, at_ms):
+        placed = _place(levels, at_ms)
+        if levels and levels[-1].kind != "run":  # those are never seen again
+            if len(_placed) >= _MOST_PLACED:
+                _placed.clear()
+            _placed[id(levels)] = placed
+    return placed.slots
+
+
+def _holds(placed: _Placed, at_ms: int) -> bool:
+    return placed.since_ms <= at_ms < placed.until_ms
+
+
+def _place(levels: tuple[Level, ...], at_ms: int) -> _Placed:
+    periods = [(level, period) for level in levels for period in level.periods]
+    turning = [p.start_unix * 1000 for _, p in periods] + [p.end_unix * 1000 for _, p in periods]
+    return _Placed(
+        levels,
+        tuple(
+            Slot(level.kind, level.id, period.name, period.id, period.end_unix)
+            for level, period in periods
+            if period.start_unix * 1000 <= at_ms < period.end_unix * 1000
+        ),
+        since_ms=max((moment for moment in turning if moment <= at_ms), default=0),
+        until_ms=min((moment for moment in turning if moment > at_ms), default=math.inf),
     )

@@ -21,7 +21,7 @@ def allowed_names(kind: Kind, snapshot: Snapshot, tenant: TenantContext) -> tupl
 
 
 def is_allowed(kind: Kind, name: str, snapshot: Snapshot, tenant: TenantContext) -> bool:
-    return name in allowed_names(kind, snapshot, tenant)
+    return name in _granted(kind, snapshot) and _is_for(kind, name, snapshot, tenant)
 
 
 def allowed_models(snapshot: Snapshot, tenant: TenantContext) -> tuple[ModelGrant, ...]:
@@ -30,13 +30,23 @@ def allowed_models(snapshot: Snapshot, tenant: TenantContext) -> tuple[ModelGran
 
 
 def allowed_model(snapshot: Snapshot, tenant: TenantContext, name: str) -> ModelGrant | None:
-    return next((m for m in allowed_models(snapshot, tenant) if m.name == name), None)
+    grant = snapshot.model_grant(name)
+    if grant is None or not _is_for("model", name, snapshot, tenant):
+        return None
+    return grant
 
 
 def allowed_prompt(snapshot: Snapshot, tenant: TenantContext, name: str) -> PromptGrant | None:
     if not is_allowed("prompt", name, snapshot, tenant):
         return None
     return next(prompt for prompt in snapshot.prompts if prompt.name == name)
+
+
+def _is_for(kind: Kind, name: str, snapshot: Snapshot, tenant: TenantContext) -> bool:
+    """Of one name that was granted: each name is decided by itself, and calls name one."""
+    if not in_scope(tenant, name):
+        return False
+    return bool(for_roles(kind, (name,), snapshot.role_bound, tenant.roles))
 
 
 def in_scope(tenant: TenantContext, name: str) -> bool:

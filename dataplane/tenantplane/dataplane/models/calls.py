@@ -31,10 +31,12 @@ class ModelCall:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chunk of a stream as the provider sent it, and the text that it adds."""
+    """A chunk of a stream as the provider sent it, and the text that it adds. `followed`: the next
+    one came with it, so that the two can be passed on together."""
 
     chunk: Mapping[str, Any]
     text: str
+    followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,8 +19,10 @@ from pydantic import (
     Field,
     JsonValue,
     Tag,
+    TypeAdapter,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_core import from_json
 
@@ -136,6 +139,8 @@ Message = Annotated[
     InstructionMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
 ]
 
+_MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message])
+
 
 class FunctionDefinition(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -184,11 +189,15 @@ class ChatRequest(_Strict):
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
 
-    @model_validator(mode="after")
-    def _stream_options_need_stream(self) -> ChatRequest:
-        if self.stream_options is not None and not self.stream:
+    @field_validator("stream_options")
+    @classmethod
+    def _need_stream(
+        cls, options: StreamOptions | None, info: ValidationInfo
+    ) -> StreamOptions | None:
+        # `stream` comes first; it is absent where it was refused itself.
+        if options is not None and not info.data.get("stream", True):
             raise ValueError("stream_options is allowed only with stream: true")
-        return self
+        return options
 
     @property
     def is_agent(self) -> bool:
@@ -219,10 +228,15 @@ class ChatRequest(_Strict):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def wire_messages(self) -> list[dict[str, Any]]:
-        return [m.model_dump(mode="json", exclude_none=True) for m in self.messages]
+        dumped: list[dict[str, Any]] = _MESSAGES.dump_python(
+            self.messages, mode="json", exclude_none=True
+        )
+        return dumped
 
     def wire_options(self) -> dict[str, Any]:
         """Sampling, tools and format, as the client set them."""
+        if self.model_fields_set <= _NOT_PASSED_ON:
+            return {}
         return self.model_dump(
             mode="json", exclude_unset=True, exclude_none=True, exclude=_NOT_PASSED_ON
         )
@@ -230,7 +244,7 @@ class ChatRequest(_Strict):
 
 def parse_chat_request(body: bytes) -> ChatRequest:
     """Raises InvalidInput that lists every bad field."""
-    found = _not_finite(body)
+    found = [] if _is_small_and_finite(body) else _not_finite(body)
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as refused:
@@ -246,6 +260,19 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         + ".",
         errors=errors,
     )
+
+
+def _is_small_and_finite(body: bytes) -> bool:
+    """Whether `_not_finite` has nothing to say, at a tenth of its time: each value but the outermost
+    takes two bytes at least, its own and a separator's; and orjson refuses, of all that the other
+    parser takes, numbers that are not finite (and lone surrogates, which are looked at again)."""
+    if len(body) > 2 * MAX_VALUES:
+        return False
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def _not_finite(body: bytes) -> list[FieldError]:

@@ -120,12 +120,12 @@ class Guard:
                 _log.warning("provider %s is %s, for %s", self._provider, what, who)
 
     def _require_open(self, of_org: Breaker, grant: ModelGrant) -> None:
+        if not (of_org.is_open or self._of_all.is_open or self._limited):
+            return
         now = self._elapsed()
         wait = max(of_org.wait_seconds(now), self._of_all.wait_seconds(now))
         if wait > 0:
             raise provider_errors.paused(grant, wait)
-        if not self._limited:
-            return
         until = self._limited.get(self._model(grant), now)
         if until > now:
             raise provider_errors.limited(grant, until - now)

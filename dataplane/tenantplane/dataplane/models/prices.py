@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pydantic import JsonValue
+
 from tenantplane.core.apis.snapshot import ModelGrant
 from tenantplane.core.errors import InvalidInput
 from tenantplane.core.money import MAX_CAP, NanoUSD, format_usd
@@ -32,6 +34,15 @@ class TokenCount:
     output_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+
+    def note(self) -> dict[str, JsonValue]:
+        """For the audit record."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cached_tokens": self.cached_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,9 @@ class CallBound:
 
     def within(self, output_tokens: int) -> CallBound:
         """The bounds of the same call with a smaller limit."""
-        return replace(self, output_tokens=min(self.output_tokens, output_tokens))
+        if output_tokens >= self.output_tokens:
+            return self
+        return replace(self, output_tokens=output_tokens)
 
 
 def bound_call(grant: ModelGrant, prompt: PromptSize, output_limit: int | None) -> CallBound:

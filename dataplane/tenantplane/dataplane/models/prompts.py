@@ -9,11 +9,11 @@ JSON; what a provider wraps around the messages is bounded by the overheads belo
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tenantplane.dataplane.models.json_text import encoded
 from tenantplane.dataplane.models.vocabularies import (
     COUNTED_ON_THE_LOOP,
     Vocabulary,
@@ -53,7 +53,7 @@ def prompt_size(
     messages: Messages, options: Mapping[str, Any], vocabulary: Vocabulary | None
 ) -> PromptSize:
     texts: list[str] = []
-    other_bytes = sum(_json_bytes(value) for value in options.values())
+    other_bytes = sum(map(_json_bytes, options.values()))
     images = 0
     for message in messages:
         for name, value in message.items():
@@ -115,4 +115,4 @@ def _take_content(content: Any, texts: list[str]) -> int:
 
 
 def _json_bytes(value: Any) -> int:
-    return utf8_bytes(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return len(encoded(value))

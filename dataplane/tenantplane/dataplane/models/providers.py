@@ -8,19 +8,21 @@ log line. One request for each call: whether another one follows is models/resil
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import aiohttp
+from yarl import URL
 
 from tenantplane.core.apis.snapshot import ModelGrant
 from tenantplane.core.errors import TenantplaneError
 from tenantplane.dataplane.models import vocabularies
 from tenantplane.dataplane.models.guard import Guard
+from tenantplane.dataplane.models.json_text import decoded, encoded
 from tenantplane.dataplane.models.provider_errors import (
     MISCONFIGURED,
     broken_answer,
@@ -32,7 +34,7 @@ from tenantplane.dataplane.models.provider_errors import (
 )
 from tenantplane.dataplane.models.provider_settings import ProviderSettings
 from tenantplane.dataplane.models.resilience import Attempts, FailedAttempt
-from tenantplane.dataplane.models.sse import DONE, events
+from tenantplane.dataplane.models.sse import DONE, EventReader
 from tenantplane.dataplane.models.vocabularies import Vocabulary
 
 __all__ = ["MISCONFIGURED", "ProviderSettings", "Providers", "broken_answer", "may_have_billed"]
@@ -41,7 +43,18 @@ _log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_ERROR_BYTES = 16 * 1024
-_CHAT, _EMBEDDINGS = "/chat/completions", "/embeddings"
+# All that a call upstream raises besides its own answer.
+_FAILURES: Final = (aiohttp.ClientError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """What one provider is asked with: all of it made once."""
+
+    settings: ProviderSettings
+    session: aiohttp.ClientSession
+    chat: URL
+    embeddings: URL
 
 
 class Providers:
@@ -56,18 +69,24 @@ class Providers:
         self._settings = dict(settings)
         self._elapsed = elapsed
         self._guards = {name: Guard(name, of, elapsed) for name, of in self._settings.items()}
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._clients: dict[str, _Client] = {}
 
     async def open(self) -> None:
         counted = {v for settings in self._settings.values() for v in settings.tokenizers.values()}
         await asyncio.to_thread(vocabularies.load, counted)
         for name, settings in self._settings.items():
-            self._sessions[name] = _session(settings)
+            base = str(settings.base_url).rstrip("/")
+            self._clients[name] = _Client(
+                settings,
+                _session(settings),
+                chat=URL(base + "/chat/completions"),
+                embeddings=URL(base + "/embeddings"),
+            )
 
     async def close(self) -> None:
-        while self._sessions:
-            _, session = self._sessions.popitem()
-            await session.close()
+        while self._clients:
+            _, client = self._clients.popitem()
+            await client.session.close()
 
     def attempts(
         self,
@@ -81,7 +100,7 @@ class Providers:
 
     def timeout_seconds(self, grant: ModelGrant) -> float:
         """After this a call is over for sure. Raises ProviderUnavailable (not configured)."""
-        return self._of(grant).timeout_seconds
+        return self._of(grant).settings.timeout_seconds
 
     def has(self, name: str) -> bool:
         """Whether a provider of this name is configured."""
@@ -89,7 +108,7 @@ class Providers:
 
     def upstream_model(self, grant: ModelGrant) -> str:
         """The provider's own name of the model. Raises ProviderUnavailable (not configured)."""
-        return self._of(grant).model_map.get(grant.upstream_model, grant.upstream_model)
+        return _upstream_model(self._of(grant).settings, grant)
 
     def vocabulary(self, grant: ModelGrant) -> Vocabulary | None:
         """The vocabulary that prompts of the model are counted with; None where none is trusted."""
@@ -103,8 +122,9 @@ class Providers:
 
         Raises InvalidInput (the provider refuses the request), ProviderUnavailable.
         """
-        payload = self._payload(grant, body, output_limit)
-        answer = await self._whole(grant, _CHAT, payload)
+        client = self._of(grant)
+        payload = _payload(client.settings, grant, body, output_limit)
+        answer = await self._whole(grant, client, client.chat, payload)
         choices = answer.get("choices")
         if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
             raise broken_answer(grant, "an answer without choices")
@@ -115,86 +135,126 @@ class Providers:
 
         Raises as `complete`.
         """
-        payload = {**body, "model": self.upstream_model(grant)}
-        return await self._whole(grant, _EMBEDDINGS, payload)
+        client = self._of(grant)
+        payload = {**body, "model": _upstream_model(client.settings, grant)}
+        return await self._whole(grant, client, client.embeddings, payload)
 
     @asynccontextmanager
     async def stream(
         self, grant: ModelGrant, body: Mapping[str, Any], output_limit: int
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """Chunks as they come, the one with usage last; leaving the block ends the call upstream.
+    ) -> AsyncIterator[AsyncIterator[list[dict[str, Any]]]]:
+        """Chunks as they come, those that come together as one list, the one with usage last;
+        leaving the block ends the call upstream.
 
         Raises as `complete`; a stream that ends without its end raises ProviderUnavailable.
         """
-        payload = self._payload(grant, body, output_limit)
+        client = self._of(grant)
+        payload = _payload(client.settings, grant, body, output_limit)
         payload |= {"stream": True, "stream_options": {"include_usage": True}}
-        async with self._post(grant, _CHAT, payload) as response:
-            yield self._chunks(grant, response)
+        try:
+            async with asyncio.timeout(client.settings.timeout_seconds):
+                async with await _begun(grant, client, client.chat, payload) as response:
+                    yield _chunks(grant, response)
+        except _FAILURES as failed:
+            raise _failure(grant, failed) from failed
 
     async def _whole(
-        self, grant: ModelGrant, path: str, payload: Mapping[str, Any]
+        self, grant: ModelGrant, client: _Client, url: URL, payload: Mapping[str, Any]
     ) -> dict[str, Any]:
-        async with self._post(grant, path, payload) as response:
-            body = await _read(response, MAX_BODY_BYTES)
-            if body is None:
-                raise broken_answer(grant, "an answer that is too large")
-            return _decode(body, grant)
-
-    async def _chunks(
-        self, grant: ModelGrant, response: aiohttp.ClientResponse
-    ) -> AsyncIterator[dict[str, Any]]:
-        finished = False
         try:
-            async for data in events(response.content.iter_any()):
-                if data == DONE:
-                    return
-                chunk = _decode(data.encode(), grant)
-                if "error" in chunk:
-                    raise broken_answer(grant, "an error in mid-stream")
-                finished = finished or _has_finish_reason(chunk)
-                yield chunk
+            async with asyncio.timeout(client.settings.timeout_seconds):
+                async with await _begun(grant, client, url, payload) as response:
+                    body = await _read(response, MAX_BODY_BYTES)
+        except _FAILURES as failed:
+            raise _failure(grant, failed) from failed
+        if body is None:
+            raise broken_answer(grant, "an answer that is too large")
+        return _object(body, grant)
+
+    def _of(self, grant: ModelGrant) -> _Client:
+        client = self._clients.get(grant.provider)
+        if client is None:
+            raise lacking(grant)
+        return client
+
+
+def _upstream_model(settings: ProviderSettings, grant: ModelGrant) -> str:
+    return settings.model_map.get(grant.upstream_model, grant.upstream_model)
+
+
+def _payload(
+    settings: ProviderSettings, grant: ModelGrant, body: Mapping[str, Any], output_limit: int
+) -> dict[str, Any]:
+    model, field = _upstream_model(settings, grant), settings.output_limit_field
+    return {**body, "model": model, field: output_limit}
+
+
+async def _begun(
+    grant: ModelGrant, client: _Client, url: URL, payload: Mapping[str, Any]
+) -> aiohttp.ClientResponse:
+    """The answer's head is here, and says 200; to be released. Raises TenantplaneError, _FAILURES."""
+    response = await client.session.post(url, data=encoded(payload), allow_redirects=False)
+    if response.status != 200:
+        async with response:
+            raise await _refusal(grant, client.settings, response)
+    _has_begun(response, client.settings)
+    return response
+
+
+def _failure(grant: ModelGrant, failed: Exception) -> TenantplaneError:
+    match failed:
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return unreachable(grant)
+        case TimeoutError():
+            return timed_out(grant)
+        case _:
+            return broken_answer(grant, f"a broken answer ({type(failed).__name__})")
+
+
+async def _chunks(
+    grant: ModelGrant, response: aiohttp.ClientResponse
+) -> AsyncIterator[list[dict[str, Any]]]:
+    reader, finished = EventReader(), False
+    while piece := await response.content.readany():
+        try:
+            events = reader.read(piece)
         except ValueError as malformed:
             raise broken_answer(grant, "a stream that is not one of events") from malformed
-        if not finished:
-            raise broken_answer(grant, "a stream that was cut")
+        chunks, end = _chunks_of(grant, events)
+        finished = finished or any(map(_has_finish_reason, chunks))
+        if chunks:
+            yield chunks
+        if isinstance(end, TenantplaneError):  # after what came before it, which may be billed
+            raise end
+        if end == DONE:
+            return
+    if not finished:
+        raise broken_answer(grant, "a stream that was cut")
 
-    @asynccontextmanager
-    async def _post(
-        self, grant: ModelGrant, path: str, payload: Mapping[str, Any]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        settings = self._of(grant)
-        url = str(settings.base_url).rstrip("/") + path
+
+def _chunks_of(
+    grant: ModelGrant, events: Sequence[bytes]
+) -> tuple[list[dict[str, Any]], TenantplaneError | bytes | None]:
+    """The chunks, and what ends the stream after them: DONE, an error, or nothing yet."""
+    chunks: list[dict[str, Any]] = []
+    for data in events:
+        if data == DONE:
+            return chunks, DONE
         try:
-            async with asyncio.timeout(settings.timeout_seconds):
-                request = self._sessions[grant.provider].post(
-                    url, json=payload, allow_redirects=False
-                )
-                async with request as response:
-                    if response.status != 200:
-                        raise await _refusal(grant, settings, response)
-                    _has_begun(response, settings)
-                    yield response
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as failed:
-            raise unreachable(grant) from failed
-        except TimeoutError as late:
-            raise timed_out(grant) from late
-        except aiohttp.ClientError as failed:
-            raise broken_answer(grant, f"a broken answer ({type(failed).__name__})") from failed
-
-    def _payload(
-        self, grant: ModelGrant, body: Mapping[str, Any], output_limit: int
-    ) -> dict[str, Any]:
-        field = self._of(grant).output_limit_field
-        return {**body, "model": self.upstream_model(grant), field: output_limit}
-
-    def _of(self, grant: ModelGrant) -> ProviderSettings:
-        if grant.provider not in self._sessions:
-            raise lacking(grant)
-        return self._settings[grant.provider]
+            chunk = _object(data, grant)
+        except TenantplaneError as broken:
+            return chunks, broken
+        if "error" in chunk:
+            return chunks, broken_answer(grant, "an error in mid-stream")
+        chunks.append(chunk)
+    return chunks, None
 
 
 def _session(settings: ProviderSettings) -> aiohttp.ClientSession:
-    headers = {"accept": "application/json, text/event-stream"}
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "content-type": "application/json",
+    }
     if settings.api_key is not None:
         headers["authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
     return aiohttp.ClientSession(
@@ -240,22 +300,23 @@ async def _refusal(
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
     """The body; None where it is longer than `limit` bytes."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > limit:
+    pieces, size = [], 0
+    while piece := await response.content.readany():
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
             return None
-    return bytes(body)
+    return b"".join(pieces)
 
 
-def _decode(data: bytes, grant: ModelGrant) -> dict[str, Any]:
+def _object(data: bytes, grant: ModelGrant) -> dict[str, Any]:
     try:
-        decoded = json.loads(data)
+        document = decoded(data)
     except (ValueError, RecursionError) as malformed:
         raise broken_answer(grant, "something that is not JSON") from malformed
-    if not isinstance(decoded, dict):
+    if not isinstance(document, dict):
         raise broken_answer(grant, "JSON that is not an object")
-    return decoded
+    return document
 
 
 def _has_finish_reason(chunk: Mapping[str, Any]) -> bool:

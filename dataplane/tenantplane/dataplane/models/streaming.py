@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -66,13 +68,9 @@ class MeteredStream:
         answer = self.answer
         try:
             upstream = self.providers.stream(self.call.grant, self.call.body(), self.cover.limit)
-            async with upstream as chunks:
-                async for chunk in chunks:
-                    text = answer.add_chunk(chunk)
-                    if not await self._may_go_on():
-                        answer.finish_reason = "length"
-                        break
-                    yield Piece(chunk, text)
+            async with upstream as arriving, aclosing(self._taken(arriving)) as taken:
+                async for piece in taken:
+                    yield piece
         except (asyncio.CancelledError, GeneratorExit):
             tokens, usage = usage_of_abort(self.call.grant, self._held_bound(), answer)
             await self._close(tokens, usage, {"client_gone": True})
@@ -87,6 +85,19 @@ class MeteredStream:
         tokens, usage = usage_of_answer(self.call.grant, self._held_bound(), answer)
         receipt = await self._close(tokens, usage, {})
         yield Completed(answer, tokens, receipt, {})
+
+    async def _taken(
+        self, arriving: AsyncIterator[list[dict[str, Any]]]
+    ) -> AsyncGenerator[Piece, None]:
+        async for chunks in arriving:
+            left = len(chunks)
+            for chunk in chunks:
+                text = self.answer.add_chunk(chunk)
+                if not await self._may_go_on():
+                    self.answer.finish_reason = "length"
+                    return
+                left -= 1
+                yield Piece(chunk, text, left > 0)
 
     async def _may_go_on(self) -> bool:
         produced, cover = self.answer.produced_tokens, self.cover

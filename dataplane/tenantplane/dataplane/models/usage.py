@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from typing import Final
 
 from pydantic import JsonValue
@@ -72,7 +71,7 @@ def usage_of(grant: ModelGrant, bound: CallBound, tokens: TokenCount, *, estimat
 
 def audited(answer: Answer, tokens: TokenCount) -> dict[str, JsonValue]:
     """The answer as its audit record keeps it, with the counts that its price was made of."""
-    return answer.audit() | {"usage": asdict(tokens)}
+    return {**answer.audit(), "usage": tokens.note()}
 
 
 def beyond_its_limit(answer: Answer, limit: int) -> bool:

@@ -36,7 +36,7 @@ def load(vocabularies: Iterable[Vocabulary]) -> None:
 
 def utf8_bytes(text: str) -> int:
     """Bounds the tokens of any tokenizer that works on bytes: none is shorter than one."""
-    return len(text.encode("utf-8", "surrogatepass"))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def count_tokens(texts: Sequence[str], vocabulary: Vocabulary) -> int:

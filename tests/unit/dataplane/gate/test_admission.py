@@ -91,6 +91,44 @@ def test_a_hold_stands_on_the_periods_of_the_stores_time() -> None:
     assert [s.period_id for s in placed_slots(levels, just_after)] == ["2026-03-01", "2026-03"]
 
 
+@given(asked=st.lists(times, min_size=2, max_size=5))
+def test_accounts_of_levels_that_were_asked_for_before_are_those_of_the_time(
+    asked: list[datetime],
+) -> None:
+    levels = plan_levels(a_snapshot("acme"), None, None, asked[0])
+    for at in asked:
+        at_ms = int(at.timestamp() * 1000)
+        assert [(s.period, s.period_id) for s in placed_slots(levels, at_ms)] == [
+            (p.name, p.id)
+            for level in levels
+            for p in level.periods
+            if p.start_unix * 1000 <= at_ms < p.end_unix * 1000
+        ]
+
+
+minutes = st.integers(-180, 180).map(lambda n: NOON + timedelta(minutes=n))
+
+
+@given(
+    asked=st.lists(st.tuples(minutes, st.sampled_from("uv"), st.booleans()), max_size=12),
+    spans=st.lists(st.lists(minutes, min_size=2, max_size=2, unique=True).map(sorted), max_size=3),
+)
+def test_levels_that_were_planned_before_are_those_of_the_moment(
+    asked: list[tuple[datetime, str, bool]], spans: list[list[datetime]]
+) -> None:
+    raises = tuple(
+        a_raise("month", 10 + number, *span).model_copy(update={"raise_id": str(number)})
+        for number, span in enumerate(spans)
+    )
+    own = a_snapshot("acme", hard_cap_nanousd=500, raises=raises).levels
+    snapshot = limited(levels=own, per_user=LevelLimits(requests_per_minute=5))
+    for now, user, count in asked:
+        caller = TenantContext("acme", "acme", f"user:{user}", user, "pro", "r")
+        known = plan_levels(snapshot, caller, None, now, count_request=count)
+        anew = plan_levels(snapshot.model_copy(), caller, None, now, count_request=count)
+        assert known == anew
+
+
 def a_raise(period: str, extra: int, begins: datetime, ends: datetime) -> CapRaise:
     return CapRaise.model_validate(
         {
@@ -225,7 +263,7 @@ def test_a_run_has_one_account_for_as_long_as_it_may_last(
         level = plan_levels(snapshot, USER, run_id, began + later)[-1]
         assert (level.kind, level.id) == ("run", str(run_id))
         assert [p.hard_cap_nanousd for p in level.periods] == [77]
-        placed.append(placed_slots([level], int((began + later).timestamp() * 1000)))
+        placed.append(placed_slots((level,), int((began + later).timestamp() * 1000)))
     assert len(set(placed)) == 1
     assert refs(limited(per_run=RunBounds(steps=5)), USER, run=True) == [("org", "acme")]
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenantplane.core.errors import InvalidInput
 from tenantplane.dataplane.models.chat import parse_chat_request
@@ -45,7 +48,7 @@ def test_every_bad_field_is_named() -> None:
         ({"service_tier": "priority"}, "service_tier"),
         ({"messages": []}, "messages"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"stream_options": {"include_usage": True}}, "body"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content"),
         ({"stop": 7}, "stop"),
@@ -122,6 +125,18 @@ def test_a_number_that_json_does_not_have_is_refused_by_its_field(
         parse_chat_request(text.encode())
     assert [e.path for e in refused.value.errors] == [path]
     assert path in refused.value.detail
+
+
+@given(
+    st.from_regex(r"-?(0|[1-9][0-9]{0,400})(\.[0-9]{1,3})?([eE][-+]?[0-9]{1,4})?", fullmatch=True)
+)
+def test_a_number_is_refused_where_no_double_holds_it(number: str) -> None:
+    text = body(response_format={"weight": "#"}).decode().replace('"#"', number)
+    if math.isinf(float(number)) and not number.lstrip("-").isdigit():
+        with pytest.raises(InvalidInput):
+            parse_chat_request(text.encode())
+    else:
+        parse_chat_request(text.encode())
 
 
 def test_a_bias_spelled_out_as_a_text_is_refused_too() -> None:
