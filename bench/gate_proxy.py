@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 
 import aiohttp
 import uvicorn
@@ -65,8 +66,12 @@ async def _serve(upstream: str, port: int) -> None:
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,
         )
     )
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)
     try:
         await server.serve()
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 import uuid_utils
 
@@ -18,7 +18,17 @@ API_KEY_PREFIX = "tpk_"
 
 def new_id() -> UUID:
     """A fresh UUIDv7."""
-    return UUID(int=uuid_utils.uuid7().int)
+    # As pickle makes one: UUID's constructor takes 0.7 us to see which of its six arguments was
+    # given, and a request needs five ids.
+    made = UUID.__new__(UUID)
+    object.__setattr__(made, "int", uuid_utils.uuid7().int)
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
+
+
+def new_id_text() -> str:
+    """A fresh UUIDv7 in its usual form, where nobody needs the number: a fifth of the time."""
+    return str(uuid_utils.uuid7())
 
 
 def time_of(identifier: UUID) -> datetime:

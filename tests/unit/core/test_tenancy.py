@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pickle
+from uuid import UUID
+
 import pytest
 
 from tenantplane.core import ids
@@ -32,3 +35,11 @@ def test_what_is_no_dns_label_is_no_org_id(name: str) -> None:
 def test_ids_sort_by_time() -> None:
     made = [ids.new_id() for _ in range(100)]
     assert [ids.time_of(i) for i in made] == sorted(ids.time_of(i) for i in made)
+
+
+def test_an_id_is_as_any_other_uuid() -> None:
+    made = ids.new_id()
+    same = UUID(str(made))
+    assert (made, hash(made), made.is_safe) == (same, hash(same), same.is_safe)
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert UUID(ids.new_id_text()).version == 7

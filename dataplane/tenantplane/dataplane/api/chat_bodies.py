@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from tenantplane.core.apis.snapshot import Snapshot
 from tenantplane.core.tenancy import TenantContext
 from tenantplane.dataplane.gate.allowed import allowed_models
-from tenantplane.dataplane.gate.rate_fields import window_fields
+from tenantplane.dataplane.gate.rate_fields import openai_fields, window_fields
 from tenantplane.dataplane.models.accounting import MeteredRun
 from tenantplane.dataplane.models.chat import AGENT_PREFIX
 
@@ -67,13 +67,13 @@ def run_note(run: MeteredRun) -> dict[str, JsonValue]:
     return note | ({"thread_id": run.thread_id} if run.thread_id else {})
 
 
-def run_headers(run: MeteredRun, *, with_cost: bool) -> dict[str, str]:
-    """Where a run's calls are recorded, and what the limits have left; none for a run that made no
-    call."""
+def run_headers(run: MeteredRun, *, with_cost: bool, openai: bool = False) -> dict[str, str]:
+    """Where a run's calls are recorded, and what the limits have left, for OpenAI's clients in its
+    fields, too; none for a run that made no call."""
     if not run.record_ids:
         return {}
     headers = {
-        **window_fields(run.windows),
+        **(openai_fields if openai else window_fields)(run.windows),
         "x-tenantplane-run-id": str(run.run_id),
         "x-tenantplane-audit-records": ",".join(str(i) for i in run.record_ids),
     }

@@ -47,7 +47,6 @@ from tenantplane.dataplane.api.embeddings import (
     parse_embeddings_request,
 )
 from tenantplane.dataplane.gate.allowed import allowed_model, allowed_prompt
-from tenantplane.dataplane.gate.rate_fields import openai_fields
 from tenantplane.dataplane.gate.request import RequestTenant, request_run_id, request_tenant
 from tenantplane.dataplane.gate.run_bounds import bounds_of, each_in_time, in_time
 from tenantplane.dataplane.ledger.meter import Meter
@@ -302,7 +301,7 @@ class _Answer:
 
 
 def _headers(run: MeteredRun, *, with_cost: bool) -> dict[str, str]:
-    return run_headers(run, with_cost=with_cost) | openai_fields(run.windows)
+    return run_headers(run, with_cost=with_cost, openai=True)
 
 
 def _grant(tenant: RequestTenant, request: ChatRequest) -> ModelGrant:

@@ -12,8 +12,15 @@ PREFIX = "/tp/v1/"
 
 
 def tenant_api(routers: Iterable[APIRouter]) -> FastAPI:
-    """Without documentation routes: they would be served to whoever passes the gate."""
-    app = FastAPI(title="tenantplane data plane", docs_url=None, redoc_url=None, openapi_url=None)
+    """Without documentation routes: they would be served to whoever passes the gate. No redirects:
+    the scheme that a client used is not known behind a proxy."""
+    app = FastAPI(
+        title="tenantplane data plane",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     problems.install(app)
     for router in routers:
         app.include_router(router)

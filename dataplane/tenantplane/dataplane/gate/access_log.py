@@ -10,6 +10,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from tenantplane.core.telemetry.attributes import ORG_ID, USER_ID
+from tenantplane.core.telemetry.logging import json_of_known, write_members
 
 _access = logging.getLogger("tenantplane.access")
 
@@ -25,22 +29,43 @@ class _Refusals:
     left_out: int = 0
 
 
-class AccessLog:
-    """`elapsed` counts seconds."""
+class Request(NamedTuple):
+    """What a line says of one request. The query is left out: it may carry content."""
 
-    def __init__(self, elapsed: Callable[[], float] = time.monotonic) -> None:
+    request_id_json: str
+    method: str
+    path: str
+    status: int | None  # None: the client left before there was an answer
+    seconds: float
+
+
+class AccessLog:
+    """`elapsed` counts seconds; `write` is telemetry's."""
+
+    def __init__(
+        self,
+        elapsed: Callable[[], float] = time.monotonic,
+        write: Callable[[logging.Logger, str, str], None] = write_members,
+    ) -> None:
         self._elapsed = elapsed
+        self._write = write
         self._refusals: dict[str, _Refusals] = {}
 
-    def write(self, org_id: str | None, status: int | None, facts: Mapping[str, object]) -> None:
-        """`org_id` None: nobody is proven, and each such request has its line."""
-        left_out = 0
-        if org_id is not None:
-            if status in _OVER_QUOTA and not self._room(org_id):
-                return
-            left_out = self._take_left_out(org_id)
-        extra = {"refusals_not_logged": left_out} if left_out else {}
-        _access.info("request", extra={**facts, **extra})
+    def write(self, subject: Mapping[str, str], request: Request) -> None:
+        """`subject` empty: nobody is proven, and each such request has its line."""
+        org_id = subject.get(ORG_ID)
+        if org_id is None:
+            self._write(_access, "request", _members(request))
+            return
+        if request.status in _OVER_QUOTA and not self._room(org_id):
+            return
+        members = (
+            f'"{ORG_ID}": {json_of_known(org_id)}, '
+            f'"{USER_ID}": {json_of_known(subject[USER_ID])}, {_members(request)}'
+        )
+        if left_out := self._take_left_out(org_id):
+            members += f', "refusals_not_logged": {left_out}'
+        self._write(_access, "request", members)
 
     def _room(self, org_id: str) -> bool:
         second = int(self._elapsed())
@@ -59,3 +84,12 @@ class AccessLog:
             return 0
         left_out, seen.left_out = seen.left_out, 0
         return left_out
+
+
+def _members(request: Request) -> str:
+    status = "null" if request.status is None else request.status
+    return (
+        f'"request_id": {request.request_id_json}, "method": {json_of_known(request.method)}, '
+        f'"path": {json_of_known(request.path)}, "status": {status}, '
+        f'"duration_ms": {round(request.seconds * 1000, 3)}'
+    )

@@ -10,15 +10,14 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from tenantplane.core.errors import InvalidInput, NotFound, TenantplaneError
-from tenantplane.core.ids import new_id
-from tenantplane.core.telemetry.attributes import ORG_ID, USER_ID
-from tenantplane.core.telemetry.logging import about
+from tenantplane.core.ids import new_id_text
+from tenantplane.core.telemetry.logging import Subject, json_text
 from tenantplane.dataplane.api.problems import rendered, unexpected
-from tenantplane.dataplane.gate.access_log import AccessLog
+from tenantplane.dataplane.gate.access_log import AccessLog, Request
 from tenantplane.dataplane.gate.fair_turns import FairTurns
 from tenantplane.dataplane.gate.idempotency import Idempotency, idempotency_key
 from tenantplane.dataplane.gate.identity import Identity
@@ -66,7 +65,7 @@ class Gate:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
-        answer = _Answer(send, _request_id(scope))
+        answer = _Answer(send, _given_id(scope))
         if scope["path"] in _OPEN:
             await self._health(scope["path"], answer)
             return
@@ -76,19 +75,19 @@ class Gate:
         except TenantplaneError as error:
             await self._refuse(scope, answer, error)
         except Exception:  # noqa: BLE001 (the border: a fault must not reach the caller)
-            _log.exception("request %s failed", answer.request_id.decode())
+            _log.exception("request %s failed", answer.request_id)
             await answer.error(unexpected(), scope["path"])
         finally:
             answer.log(self._access, scope, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         tenant = await self._identity.tenant(scope["headers"])
-        answer.subject = {ORG_ID: tenant.context.org_id, USER_ID: tenant.context.user_id}
+        answer.subject = tenant.subject
         if await self._turns.turn(tenant.context.org_id):
             # It waited: its key, its org or a limit may have changed meanwhile.
             tenant = await self._identity.tenant(scope["headers"])
         place_tenant(scope, tenant)
-        with about(org_id=tenant.context.org_id, user_id=tenant.context.user_id):
+        with Subject(tenant.subject):
             bounded = _bounded(receive, scope["headers"], self._body_limit_bytes)
             await self._answer(scope, bounded, answer)
 
@@ -126,7 +125,7 @@ class Gate:
         if error.status in _UNPROVEN:
             _security.warning(
                 "request %s refused with %d %s: %s",
-                answer.request_id.decode(),
+                answer.request_id,
                 error.status,
                 error.error_code,
                 error.detail,
@@ -137,17 +136,20 @@ class Gate:
 class _Answer:
     """`send` of one response: adds the request's id, and knows whether the response has begun."""
 
-    def __init__(self, send: Send, request_id: bytes) -> None:
+    __slots__ = ("_given_id", "_send", "_status", "request_id", "subject")
+
+    def __init__(self, send: Send, given_id: str | None) -> None:
         self._send = send
         self._status: int | None = None
-        self.request_id = request_id
-        self.subject: dict[str, str] = {}  # whom the log line is about
+        self._given_id = given_id
+        self.request_id = given_id or new_id_text()
+        self.subject: Mapping[str, str] = {}  # whom the log line is about
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id)]
-            message = {**message, "headers": headers}
+            own = (b"x-request-id", self.request_id.encode())
+            message = {**message, "headers": [*message.get("headers", ()), own]}
         await self._send(message)
 
     async def json(self, status: int, body: object) -> None:
@@ -163,32 +165,28 @@ class _Answer:
         if self._status is not None:
             # Too late for a status: returning leaves the response incomplete, and the server
             # closes the connection, so that the caller sees it was cut.
-            _log.warning("response %s was cut: %s", self.request_id.decode(), error)
+            _log.warning("response %s was cut: %s", self.request_id, error)
             return
         await self._whole(*rendered(error, path))
 
     def log(self, access: AccessLog, scope: Scope, seconds: float) -> None:
-        """One line for the request. The query is left out: it may carry content."""
-        facts = {
-            "request_id": self.request_id.decode(),
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": self._status,  # null: the client left before there was an answer
-            "duration_ms": round(seconds * 1000, 3),
-        }
-        access.write(self.subject.get(ORG_ID), self._status, facts | self.subject)
+        """One line for the request."""
+        # An id of ours is neither a secret nor has what JSON escapes.
+        id_json = json_text(self._given_id) if self._given_id else f'"{self.request_id}"'
+        request = Request(id_json, scope["method"], scope["path"], self._status, seconds)
+        access.write(self.subject, request)
 
     async def _whole(self, status: int, headers: list[tuple[bytes, bytes]], content: bytes) -> None:
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self({"type": "http.response.body", "body": content})
 
 
-def _request_id(scope: Scope) -> bytes:
+def _given_id(scope: Scope) -> str | None:
     """The caller's own id where it is a harmless word: it goes into logs and back to the caller."""
     given = [value for name, value in scope["headers"] if name == b"x-request-id"]
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-        return bytes(given[0])
-    return str(new_id()).encode()
+        return bytes(given[0]).decode()
+    return None
 
 
 def _bounded(receive: Receive, headers: Sequence[tuple[bytes, bytes]], limit: int) -> Receive:

@@ -25,6 +25,23 @@ _RETRY_OFFLINE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class _InForce:
+    """A snapshot, and what each request asks of it, looked for once."""
+
+    snapshot: Snapshot
+    suspended_org_id: str | None  # itself or an org above it
+    key_ids: frozenset[str]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> _InForce:
+        suspended = [level.id for level in snapshot.levels if level.suspended]
+        if snapshot.status == "suspended":
+            suspended.append(snapshot.org_id)
+        key_ids = frozenset(grant.key_id for grant in snapshot.api_keys)
+        return cls(snapshot, suspended[0] if suspended else None, key_ids)
+
+
+@dataclass(frozen=True, slots=True)
 class HeardBeacon:
     """A verified beacon and when it came, on this plane's database clock."""
 
@@ -55,20 +72,22 @@ class Entitlements:
     ) -> None:
         self._now = now
         self._require_isolation = require_isolation
-        self._snapshots: dict[str, Snapshot] = {}
+        self._in_force: dict[str, _InForce] = {}
         self._keys: dict[str, tuple[str, ApiKeyGrant]] = {}
         self._beacon: HeardBeacon | None = None
+        self._spoke_at: datetime | None = None  # `as_of` of the beacon
 
     def install(self, snapshot: Snapshot) -> bool:
         """Puts a verified snapshot in force; False where it is not newer than the one held."""
-        held = self._snapshots.get(snapshot.org_id)
+        in_force = self._in_force.get(snapshot.org_id)
+        held = in_force.snapshot if in_force else None
         if held is not None and snapshot.version <= held.version:
             return False
         for grant in held.api_keys if held else ():
             # A secret has one owner: what another org holds under the same hash is left alone.
             if self._keys.get(grant.sha256_hex, ("", grant))[0] == snapshot.org_id:
                 del self._keys[grant.sha256_hex]
-        self._snapshots[snapshot.org_id] = snapshot
+        self._in_force[snapshot.org_id] = _InForce.of(snapshot)
         for grant in snapshot.api_keys:
             self._keys.setdefault(grant.sha256_hex, (snapshot.org_id, grant))
         return True
@@ -77,26 +96,26 @@ class Entitlements:
         """Takes a verified beacon; False where its sequence does not rise."""
         if self._beacon and heard.beacon.sequence <= self._beacon.beacon.sequence:
             return False
-        self._beacon = heard
+        self._beacon, self._spoke_at = heard, heard.as_of()
         return True
 
     def version_of(self, org_id: str) -> int:
         """The version in force, 0 where the org is not on this plane."""
-        held = self._snapshots.get(org_id)
-        return held.version if held else 0
+        held = self._in_force.get(org_id)
+        return held.snapshot.version if held else 0
 
     def versions(self) -> dict[str, int]:
-        return {org: snapshot.version for org, snapshot in self._snapshots.items()}
+        return {org: held.snapshot.version for org, held in self._in_force.items()}
 
     def roots(self) -> frozenset[str]:
         """Root orgs of all that this plane knows: suspended and deleted ones have calls to end."""
-        return frozenset(snapshot.root_org_id for snapshot in self._snapshots.values())
+        return frozenset(held.snapshot.root_org_id for held in self._in_force.values())
 
     def beacon_age_seconds(self) -> float | None:
         """Seconds since the control plane last spoke; None where it never did."""
-        if self._beacon is None:
+        if self._spoke_at is None:
             return None
-        return (self._now() - self._beacon.as_of()).total_seconds()
+        return (self._now() - self._spoke_at).total_seconds()
 
     def require_synced(self) -> None:
         """Raises DependencyUnavailable before the first word of the control plane: until then an
@@ -124,19 +143,7 @@ class Entitlements:
         OfflineTooLong (the control plane has been silent for longer than the org allows), and
         DependencyUnavailable before the first sync, and while isolation is not verified.
         """
-        self._require_isolation()
-        self.require_synced()
-        snapshot = self._snapshots.get(org_id)
-        if snapshot is None or snapshot.status == "deleted":
-            raise NotFound(f"Org {org_id!r} is not served here.", code="org_not_found")
-        self._require_fresh(snapshot)
-        suspended = next((level.id for level in snapshot.levels if level.suspended), None)
-        if snapshot.status == "suspended" or suspended is not None:
-            raise Suspended(
-                f"Org {suspended or org_id!r} is suspended.",
-                hint="Its platform can resume it.",
-            )
-        return snapshot
+        return self._current(org_id).snapshot
 
     def standing(self, caller: TenantContext) -> Snapshot:
         """The snapshot in force for a caller that was let in before: asked again at each call of a
@@ -144,16 +151,28 @@ class Entitlements:
 
         Raises as `current`, and Unauthenticated where the caller's key was revoked meanwhile.
         """
-        snapshot = self.current(caller.org_id)
-        if caller.key_id is not None and all(
-            grant.key_id != caller.key_id for grant in snapshot.api_keys
-        ):
+        held = self._current(caller.org_id)
+        if caller.key_id is not None and caller.key_id not in held.key_ids:
             raise Unauthenticated(
                 f"The API key {caller.key_id} was revoked while its request ran.",
                 hint="What was done until then is recorded; go on with another key.",
                 code="api_key_revoked",
             )
-        return snapshot
+        return held.snapshot
+
+    def _current(self, org_id: str) -> _InForce:
+        self._require_isolation()
+        self.require_synced()
+        held = self._in_force.get(org_id)
+        if held is None or held.snapshot.status == "deleted":
+            raise NotFound(f"Org {org_id!r} is not served here.", code="org_not_found")
+        self._require_fresh(held.snapshot)
+        if held.suspended_org_id is not None:
+            raise Suspended(
+                f"Org {held.suspended_org_id!r} is suspended.",
+                hint="Its platform can resume it.",
+            )
+        return held
 
     def _require_fresh(self, snapshot: Snapshot) -> None:
         age = self.beacon_age_seconds()

@@ -13,6 +13,7 @@ from tenantplane.core.errors import (
     DependencyUnavailable,
     NotFound,
     StaleClaims,
+    TenantplaneError,
     Unauthenticated,
     WrongPlane,
 )
@@ -20,13 +21,20 @@ from tenantplane.core.identity.claims import AUDIENCE_DATA_PLANE, AccessClaims
 from tenantplane.core.identity.verifier import TokenVerifier
 from tenantplane.core.ids import API_KEY_PREFIX
 from tenantplane.core.tenancy import TenantContext
-from tenantplane.dataplane.gate.credentials import Headers, credential_of, require_same_org
+from tenantplane.dataplane.gate.credentials import (
+    Headers,
+    credential_field,
+    require_same_org,
+    secret_of,
+)
 from tenantplane.dataplane.gate.entitlements import Entitlements
 from tenantplane.dataplane.gate.request import RequestTenant
-from tenantplane.dataplane.gate.token_cache import TokenCache
+from tenantplane.dataplane.gate.token_cache import TokenCache, cache_key
 from tenantplane.dataplane.gate.trust import TrustedKeys
 
 _RETRY_BEHIND_SECONDS = 1.0
+# How long an API key's caller is kept: one that is used no more keeps no old snapshot for longer.
+_KEPT_SECONDS = 900.0
 
 
 @dataclass(slots=True)
@@ -48,8 +56,11 @@ class PlaneProfile:
 
 
 class Identity:
-    """Step 1 and 2 of a request. No hop when warm: hashes, dictionaries, and the database's clock
-    by its offset."""
+    """Step 1 and 2 of a request. No hop when warm: one hash, dictionaries, and the database's clock
+    by its offset.
+
+    Two things are kept by the credential: a token's verified claims, which hold under any snapshot,
+    and the caller, who holds under the one that it was derived from."""
 
     def __init__(
         self,
@@ -64,7 +75,8 @@ class Identity:
         self._keys = keys
         self._verifier = verifier
         self._now = now
-        self._cache = TokenCache()
+        self._claims_of: TokenCache[AccessClaims] = TokenCache()
+        self._callers: TokenCache[RequestTenant] = TokenCache()
 
     async def tenant(self, headers: Headers) -> RequestTenant:
         """The verified caller and the snapshot that serves it.
@@ -72,16 +84,40 @@ class Identity:
         Raises Unauthenticated, StaleClaims (401), Suspended, Forbidden (403), NotFound (404),
         WrongPlane (421), DependencyUnavailable, OfflineTooLong (503).
         """
-        credential = credential_of(headers)
-        self._entitlements.require_synced()
-        if credential.startswith(API_KEY_PREFIX):
-            tenant = self._by_key(credential)
-        else:
-            tenant = self._by_claims(await self._claims(credential))
+        field = credential_field(headers)
+        key, now_unix = cache_key(field), self._now().timestamp()
+        tenant = self._callers.get(key, under=self._trust(), now_unix=now_unix)
+        if tenant is None or not self._is_current(tenant):
+            tenant = await self._proven(key, secret_of(field), now_unix)
         require_same_org(headers, tenant.context.org_id)
         return tenant
 
-    def _by_key(self, secret: str) -> RequestTenant:
+    def _trust(self) -> object:
+        """What a proof holds under, beside the snapshot: it is made again when this changes."""
+        return self._keys.generation, self._profile.region
+
+    def _is_current(self, tenant: RequestTenant) -> bool:
+        """Whether its snapshot is in force and serves; why it does not, a new proof says."""
+        try:
+            return self._entitlements.current(tenant.context.org_id) is tenant.snapshot
+        except TenantplaneError:
+            return False
+
+    async def _proven(self, key: bytes, secret: str, now_unix: float) -> RequestTenant:
+        self._entitlements.require_synced()
+        ends_unix = now_unix + _KEPT_SECONDS
+        if secret.startswith(API_KEY_PREFIX):
+            tenant, expires_at = self._by_key(secret)
+            if expires_at is not None:
+                ends_unix = min(ends_unix, expires_at.timestamp())
+        else:
+            claims = await self._claims(key, secret, now_unix)
+            tenant, ends_unix = self._by_claims(claims), claims.exp
+        self._callers.put(key, tenant, under=self._trust(), ends_unix=ends_unix, now_unix=now_unix)
+        return tenant
+
+    def _by_key(self, secret: str) -> tuple[RequestTenant, datetime | None]:
+        """The caller, and when its key expires."""
         owner = self._entitlements.key_owner(hashlib.sha256(secret.encode()).hexdigest())
         if owner is None:
             raise Unauthenticated(
@@ -108,18 +144,19 @@ class Identity:
             key_id=grant.key_id,
             scopes=None if grant.scopes is None else frozenset(grant.scopes),
         )
-        return self._request(context, snapshot)
+        return self._request(context, snapshot), grant.expires_at
 
-    async def _claims(self, token: str) -> AccessClaims:
-        now_unix = self._now().timestamp()
-        cached = self._cache.get(token, generation=self._keys.generation, now_unix=now_unix)
+    async def _claims(self, key: bytes, token: str, now_unix: float) -> AccessClaims:
+        cached = self._claims_of.get(key, under=self._keys.generation, now_unix=now_unix)
         if cached is not None:
             return cached
         issuer = self._profile.issuer_or_unsynced()
         claims = await self._keys.verified(
             lambda keys: self._verifier.verify_own(token, keys, issuer, AUDIENCE_DATA_PLANE)
         )
-        self._cache.put(token, claims, generation=self._keys.generation)
+        self._claims_of.put(
+            key, claims, under=self._keys.generation, ends_unix=claims.exp, now_unix=now_unix
+        )
         return claims
 
     def _by_claims(self, claims: AccessClaims) -> RequestTenant:

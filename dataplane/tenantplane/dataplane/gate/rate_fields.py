@@ -13,9 +13,8 @@ which its clients read; problems.py takes them out of answers of other APIs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from tenantplane.core.valkey.answers import Reason, Refused, WindowUse
 from tenantplane.core.valkey.requests import WINDOW_MS
@@ -26,8 +25,7 @@ _REQUESTS: Final = "requests"
 _TOKENS: Final = "tokens"
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(NamedTuple):
     """One limit and what is left of it. `window_seconds` None: a calendar period, or none at all;
     `reset_ms` None: not known, or nothing to wait for."""
 
@@ -44,14 +42,15 @@ class Quota:
         return f'"{self.level_kind}-{self.measure}"'
 
 
-def window_fields(windows: Iterable[WindowUse]) -> dict[str, str]:
+def window_fields(windows: Sequence[WindowUse]) -> dict[str, str]:
     """The fields of a call that was admitted; none where no rate is limited."""
     return _fields(_tightest(windows))
 
 
-def openai_fields(windows: Iterable[WindowUse]) -> dict[str, str]:
-    """The same, as OpenAI's API has it."""
-    return _openai_fields(_tightest(windows))
+def openai_fields(windows: Sequence[WindowUse]) -> dict[str, str]:
+    """The same, and once more as OpenAI's API has it."""
+    quotas = _tightest(windows)
+    return _fields(quotas) | _openai_fields(quotas)
 
 
 def refusal_fields(refused: Refused) -> dict[str, str]:
@@ -67,23 +66,29 @@ def whole_seconds(milliseconds: int) -> int:
     return max(1, -(-milliseconds // 1000))
 
 
-def _tightest(windows: Iterable[WindowUse]) -> dict[str, Quota]:
-    """By measure, the quota with the least left."""
+def _tightest(windows: Sequence[WindowUse]) -> dict[str, Quota]:
+    """By measure, the quota with the least left; of equal ones the lower limit, then the first."""
+    requests = [
+        (max(0, use.requests_limit - use.requests), use.requests_limit, number, use)
+        for number, use in enumerate(windows)
+        if use.requests_limit is not None
+    ]
+    tokens = [
+        (max(0, use.tokens_limit - use.tokens), use.tokens_limit, number, use)
+        for number, use in enumerate(windows)
+        if use.tokens_limit is not None
+    ]
+    # Only the two that are told become a Quota.
     found: dict[str, Quota] = {}
-    for quota in (q for use in windows for q in _of(use)):
-        held = found.get(quota.measure)
-        if held is None or (quota.left, quota.limit) < (held.left, held.limit):
-            found[quota.measure] = quota
-    return found
-
-
-def _of(use: WindowUse) -> Iterable[Quota]:
-    if use.requests_limit is not None:
-        yield _windowed(
-            use.level_kind, _REQUESTS, use.requests_limit, use.requests, use.requests_reset_ms
+    if requests:
+        _, limit, _, use = min(requests)
+        found[_REQUESTS] = _windowed(
+            use.level_kind, _REQUESTS, limit, use.requests, use.requests_reset_ms
         )
-    if use.tokens_limit is not None:
-        yield _windowed(use.level_kind, _TOKENS, use.tokens_limit, use.tokens, use.tokens_reset_ms)
+    if tokens:
+        _, limit, _, use = min(tokens)
+        found[_TOKENS] = _windowed(use.level_kind, _TOKENS, limit, use.tokens, use.tokens_reset_ms)
+    return found
 
 
 def _windowed(kind: str, measure: str, limit: int, used: int, reset_ms: int | None) -> Quota:

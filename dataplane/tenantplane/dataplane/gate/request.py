@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 from uuid import UUID
 
 from tenantplane.core.apis.snapshot import Snapshot
 from tenantplane.core.ids import new_id
+from tenantplane.core.telemetry.attributes import ORG_ID, USER_ID
 from tenantplane.core.tenancy import TenantContext
 
 STATE_KEY = "tenant"
@@ -27,6 +28,12 @@ class RequestTenant:
     context: TenantContext
     snapshot: Snapshot
     standing: Callable[[], Snapshot]
+    # Whom the lines of the log are about.
+    subject: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        subject = {ORG_ID: self.context.org_id, USER_ID: self.context.user_id}
+        object.__setattr__(self, "subject", subject)
 
 
 def place_tenant(scope: MutableMapping[str, Any], tenant: RequestTenant) -> None:

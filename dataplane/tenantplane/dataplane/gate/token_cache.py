@@ -1,54 +1,69 @@
-"""Verified tokens, so that a warm request costs a hash instead of a signature check."""
+"""What credentials were proven to be, so that a warm request costs a hash in place of a signature
+check and of all that follows from it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from tenantplane.core.identity.claims import AccessClaims
-
-# About 1 kB each; past it the least recently used are verified again.
+# About 1 kB each; past it the least recently used are proven again.
 CAPACITY = 10_000
+
+_Proven = TypeVar("_Proven")
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
-    claims: AccessClaims
-    generation: int
+class _Entry(Generic[_Proven]):
+    proven: _Proven
+    under: object
+    ends_unix: float
 
 
-class TokenCache:
-    """By SHA-256 of the token: a dump of the cache holds no usable token.
+class TokenCache(Generic[_Proven]):
+    """By SHA-256 of the credential: a dump of the cache holds no usable one.
 
-    An entry ends with the token's `exp` and with the key set's generation. Plan, epoch and status
-    are not cached: they are compared with the snapshot at every request.
+    An entry ends at its time, and with what it was proven `under`: the key set's generation, and
+    what enrolment told the plane.
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        self._entries: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._entries: OrderedDict[bytes, _Entry[_Proven]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, token: str, *, generation: int, now_unix: float) -> AccessClaims | None:
-        key = _key(token)
+    def get(self, key: bytes, *, under: object, now_unix: float) -> _Proven | None:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.generation != generation or entry.claims.exp <= now_unix:
+        if entry.under != under or entry.ends_unix <= now_unix:
             del self._entries[key]
             return None
         self._entries.move_to_end(key)
-        return entry.claims
+        return entry.proven
 
-    def put(self, token: str, claims: AccessClaims, *, generation: int) -> None:
-        self._entries[_key(token)] = _Verified(claims, generation)
-        self._entries.move_to_end(_key(token))
-        while len(self._entries) > self._capacity:
+    def put(
+        self, key: bytes, proven: _Proven, *, under: object, ends_unix: float, now_unix: float
+    ) -> None:
+        self._entries[key] = _Entry(proven, under, ends_unix)
+        self._entries.move_to_end(key)
+        self._drop_unused(now_unix)
+
+    def _drop_unused(self, now_unix: float) -> None:
+        """Nobody asks again for what has ended: the oldest would keep its snapshot in memory."""
+        while len(self._entries) > self._capacity or self._oldest().ends_unix <= now_unix:
             self._entries.popitem(last=False)
+            if not self._entries:
+                return
+
+    def _oldest(self) -> _Entry[_Proven]:
+        return next(iter(self._entries.values()))
 
 
-def _key(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def cache_key(field: tuple[bytes, bytes]) -> bytes:
+    """Of a credential's header field, its name included: what is one in `authorization` may be none
+    in another field."""
+    return hashlib.sha256(b":".join(field)).digest()

@@ -10,10 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenantplane.core.ids import new_api_key
 from tenantplane.core.keys.signing import SigningKey
-from tenantplane.core.telemetry.logging import about, configure
+from tenantplane.core.telemetry.logging import (
+    about,
+    configure,
+    json_of_known,
+    json_text,
+    write_members,
+)
 from tenantplane.core.telemetry.redaction import MAX_CHARACTERS, REDACTED, redact
 
 log = logging.getLogger("tests.telemetry")
@@ -166,3 +174,40 @@ def test_libraries_that_log_urls_are_quiet(stream: io.StringIO) -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="LOUD"):
         configure("x", "LOUD")
+
+
+async def test_lines_of_one_turn_are_one_write(stream: io.StringIO) -> None:
+    for number in range(3):
+        write_members(log, "request", f'"number": {number}')
+    assert stream.getvalue() == ""
+    await asyncio.sleep(0)
+    assert [line["number"] for line in _lines(stream)] == [0, 1, 2]
+
+
+async def test_such_a_line_looks_like_a_records(stream: io.StringIO) -> None:
+    write_members(log, "request", '"number": 1')
+    log.info("request", extra={"number": 2})
+    ours, records = _lines(stream)
+    assert (ours["number"], records["number"]) == (1, 2), "nothing overtakes what waits"
+    assert list(ours) == list(records)
+    assert ours | {"time": "", "number": 2} == records | {"time": ""}
+    assert len(ours["time"]) == len(records["time"])
+
+
+async def test_what_the_level_leaves_out_is_left_out(stream: io.StringIO) -> None:
+    logging.getLogger().setLevel("WARNING")
+    write_members(log, "request", '"status": 200')
+    await asyncio.sleep(0)
+    assert stream.getvalue() == ""
+
+
+async def test_a_stream_that_is_gone_stops_nothing(stream: io.StringIO) -> None:
+    write_members(log, "request", '"status": 200')
+    stream.close()
+    await asyncio.sleep(0)
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_text_is_written_as_in_a_record(text: str) -> None:
+    assert json_of_known(text) == json_text(text) == json.dumps(redact(text))
+    assert json_text(text).isascii()

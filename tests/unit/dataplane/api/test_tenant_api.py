@@ -36,3 +36,15 @@ async def test_the_gate_still_learns_of_it() -> None:
     async with httpx2.AsyncClient(transport=transport, base_url="http://plane") as client:
         with pytest.raises(RuntimeError, match="for the log"):
             await client.get("/tp/v1/broken")
+
+
+async def test_another_path_is_not_redirected_to() -> None:
+    router = APIRouter()
+
+    @router.get("/tp/v1/served")
+    async def served() -> None: ...
+
+    transport = httpx2.ASGITransport(tenant_api([router]))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://plane") as client:
+        answer = await client.get("/tp/v1/served/")
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_such_route")

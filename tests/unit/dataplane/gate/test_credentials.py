@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tenantplane.core.errors import Forbidden, Unauthenticated
-from tenantplane.dataplane.gate.credentials import credential_of, require_same_org
+from tenantplane.dataplane.gate.credentials import (
+    credential_field,
+    require_same_org,
+    secret_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +21,7 @@ from tenantplane.dataplane.gate.credentials import credential_of, require_same_o
     ],
 )
 def test_one_credential_is_found(headers: list[tuple[bytes, bytes]]) -> None:
-    assert credential_of(headers) == "secret"
+    assert secret_of(credential_field(headers)) == "secret"
 
 
 @pytest.mark.parametrize(
@@ -35,13 +39,14 @@ def test_one_credential_is_found(headers: list[tuple[bytes, bytes]]) -> None:
         ([(b"authorization", b"Bearer")], "malformed_credential"),
         ([(b"authorization", b"Bearer \xff\xfe")], "malformed_credential"),
         ([(b"x-api-key", b"")], "malformed_credential"),
+        ([(b"x-api-key", b"a\x1fb")], "malformed_credential"),
     ],
 )
 def test_anything_else_is_refused_with_its_reason(
     headers: list[tuple[bytes, bytes]], code: str
 ) -> None:
     with pytest.raises(Unauthenticated) as refused:
-        credential_of(headers)
+        secret_of(credential_field(headers))
     assert refused.value.error_code == code
 
 

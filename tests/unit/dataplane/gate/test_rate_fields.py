@@ -20,7 +20,7 @@ def test_the_level_with_the_least_left_is_told_of_each_measure() -> None:
         "ratelimit-policy": '"user-requests";q=10;w=60, "org-tokens";q=20000;qu="tokens";w=60',
         "ratelimit": '"user-requests";r=5;t=1, "org-tokens";r=19000;t=60',
     }
-    assert openai_fields((ORG, USER)) == {
+    assert openai_fields((ORG, USER)) == window_fields((ORG, USER)) | {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "5",
         "x-ratelimit-reset-requests": "500ms",
@@ -28,6 +28,39 @@ def test_the_level_with_the_least_left_is_told_of_each_measure() -> None:
         "x-ratelimit-remaining-tokens": "19000",
         "x-ratelimit-reset-tokens": "1m0s",
     }
+
+
+_uses = st.builds(
+    WindowUse,
+    st.sampled_from(["org", "user"]),
+    st.just("id"),
+    st.integers(0, 12),
+    st.integers(0, 12),
+    st.none() | st.integers(1, 10),
+    st.none() | st.integers(1, 10),
+    st.integers(0, 60_000),
+    st.integers(0, 60_000),
+)
+
+
+@given(st.lists(_uses, max_size=5))
+def test_of_equal_ones_the_lower_limit_is_told_then_the_first(uses: list[WindowUse]) -> None:
+    limited = [use for use in uses if use.requests_limit is not None]
+    told = openai_fields(tuple(uses)).get("x-ratelimit-limit-requests")
+    if not limited:
+        assert told is None
+        return
+
+    def rank(use: WindowUse) -> tuple[int, int]:
+        assert use.requests_limit is not None
+        return max(0, use.requests_limit - use.requests), use.requests_limit
+
+    least = min(limited, key=rank)  # the first of equals
+    assert told == str(least.requests_limit)
+    assert (
+        f'"{least.level_kind}-requests";q={least.requests_limit};w=60'
+        in window_fields(tuple(uses))["ratelimit-policy"]
+    )
 
 
 def test_where_no_rate_is_limited_there_are_no_fields() -> None:
