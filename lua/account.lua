@@ -19,7 +19,7 @@ end
 
 -- The kind, period name and level id of a slot.
 function account.parts(slot)
-  local kind, name, _, id = string.match(slot, '^([^:]*):([^:]*):([^:]*):(.*)$')
+  local kind, name, _, id = match(slot, '^([^:]*):([^:]*):([^:]*):(.*)$')
   return kind, name, id
 end
 

@@ -29,37 +29,37 @@ function arguments.text(reader, what)
   return value
 end
 
+-- What a value must be; each answers it, or ends the call.
+local checked = {}
+
 -- A whole number from 0 to 9e15 in plain digits: no sign, fraction, exponent, nan or inf.
-function arguments.integer(reader, what)
-  local value = arguments.text(reader, what)
-  local number = #value <= 16 and not string.find(value, '%D') and tonumber(value)
+function checked.integer(value, what)
+  local number = #value <= 16 and not find(value, '%D') and tonumber(value)
   if not number or number > MAX_INTEGER then
     arguments.reject(what .. ' must be a whole number from 0 to 9000000000000000, not "'
-      .. string.sub(value, 1, 40) .. '"')
+      .. sub(value, 1, 40) .. '"')
   end
   return number
 end
 
--- As integer(), or nil where the argument is empty.
-function arguments.optional_integer(reader, what)
-  if reader.list[reader.at + 1] == '' then
-    reader.at = reader.at + 1
+-- As integer(), or nil where the value is empty.
+function checked.optional_integer(value, what)
+  if value == '' then
     return nil
   end
-  return arguments.integer(reader, what)
+  return checked.integer(value, what)
 end
 
 -- The length of the sliding windows, in milliseconds.
-function arguments.window(reader)
-  local window_ms = arguments.integer(reader, 'window')
+function checked.window(value, what)
+  local window_ms = checked.integer(value, what)
   if window_ms < BUCKETS or window_ms % BUCKETS ~= 0 then
-    arguments.reject('window must be a multiple of ' .. BUCKETS .. ' ms')
+    arguments.reject(what .. ' must be a multiple of ' .. BUCKETS .. ' ms')
   end
   return window_ms
 end
 
-function arguments.flag(reader, what)
-  local value = arguments.text(reader, what)
+function checked.flag(value, what)
   if value ~= '0' and value ~= '1' then
     arguments.reject(what .. ' must be 0 or 1')
   end
@@ -67,30 +67,42 @@ function arguments.flag(reader, what)
 end
 
 -- A word of lower-case letters, digits and underscores: it may stand before a colon in a field.
-function arguments.word(reader, what)
-  local value = arguments.text(reader, what)
-  if not string.match(value, '^[a-z][a-z0-9_]*$') then
+function checked.word(value, what)
+  if not match(value, '^[a-z][a-z0-9_]*$') then
     arguments.reject(what .. ' must be a lower-case word')
   end
   return value
 end
 
 -- An identifier without control characters (records separate names by newlines).
-function arguments.name(reader, what)
-  local value = arguments.text(reader, what)
-  if value == '' or #value > 512 or string.find(value, '%c') then
+function checked.name(value, what)
+  if value == '' or #value > 512 or find(value, '%c') then
     arguments.reject(what .. ' must be 1 to 512 bytes without control characters')
   end
   return value
 end
 
-function arguments.period_id(reader, what)
-  local value = arguments.name(reader, what)
-  if string.find(value, ':', 1, true) then
+function checked.period_id(value, what)
+  if find(checked.name(value, what), ':', 1, true) then
     arguments.reject(what .. ' must not contain a colon')
   end
   return value
 end
+
+-- The same, of the next argument.
+local function of_next(check)
+  return function(reader, what)
+    return check(arguments.text(reader, what), what)
+  end
+end
+
+arguments.integer = of_next(checked.integer)
+arguments.optional_integer = of_next(checked.optional_integer)
+arguments.window = of_next(checked.window)
+arguments.flag = of_next(checked.flag)
+arguments.word = of_next(checked.word)
+arguments.name = of_next(checked.name)
+arguments.period_id = of_next(checked.period_id)
 
 function arguments.finish(reader)
   if reader.at ~= #reader.list then

@@ -9,60 +9,77 @@ local hold = {}
 
 hold.RANK = {held = 0, released = 1, estimated = 2, actual = 3}
 
--- A line of numbers, then a line for each slot, each counting level, each level with token windows.
-local HEAD = '^(%a+) (%d+) (%d+) (%d*) (%d+) (%d+) (%d+) (%d+)\n'
-
--- The record, or nil.
-function hold.read(keys)
-  local stored = redis.call('GET', keys.hold)
-  if not stored then
-    return nil
-  end
-  local state, amount, deadline, tokens, admitted, window_ms, slots, counted =
-    string.match(stored, HEAD)
-  local record = {
-    state = state,
-    amount = tonumber(amount),
-    deadline = tonumber(deadline),
-    tokens = tonumber(tokens),  -- nil where installed from Postgres: windows start empty
-    admitted = tonumber(admitted),
-    window = tonumber(window_ms),
-    slots = {},
-    counted = {},
-    levels = {},
-  }
-  local first_level, at = slots + counted, -1
-  slots = tonumber(slots)
-  for line in string.gmatch(stored, '[^\n]+') do
-    at = at + 1
-    if at > first_level then
-      record.levels[at - first_level] = line
-    elseif at > slots then
-      record.counted[at - slots] = line
-    elseif at > 0 then
-      record.slots[at] = line
-    end
-  end
-  return record
-end
+-- A line of numbers, then where the hold stands: a line of numbers, a line for each slot, each
+-- counting level, each level with token windows. A hold that is over for good stands nowhere.
+local HEAD = '^(%a+) (%d+) (%d+) (%d*) (%d+)\n()'
+local PLACES_HEAD = '^(%d+) (%d+) (%d+)\n'
 
 local function lines(list)
   return #list > 0 and table.concat(list, '\n') .. '\n' or ''
 end
 
+-- The text of where a hold stands.
+function hold.places_text(window_ms, slots, counted, token_levels)
+  return format('%d %d %d\n', window_ms, #slots, #counted)
+    .. lines(slots) .. lines(counted) .. lines(token_levels)
+end
+
+-- Where a hold stands, with the fields that a settlement reads: first the slots, two fields each, then
+-- the counting levels, then the windows.
+local known_places = kept.by_text(function(text)
+  local window_ms, slots, counted = match(text, PLACES_HEAD)
+  local places = {slots = {}, counted = tonumber(counted or 0), windows = {}, fields = {unpack(ROOT_FIELDS)}}
+  local fields, at = places.fields, -1
+  local last_slot = tonumber(slots or 0)
+  local last_counted = last_slot + places.counted
+  for line in string.gmatch(text, '[^\n]+') do
+    at = at + 1
+    if at > last_counted then
+      local state = window.state(line, tonumber(window_ms))
+      places.windows[at - last_counted] = state
+      fields[#fields + 1] = state.field
+    elseif at > last_slot then
+      fields[#fields + 1] = 'open:' .. line
+    elseif at > 0 then
+      places.slots[at] = line
+      fields[#fields + 1], fields[#fields + 2] = 'held:' .. line, 'settled:' .. line
+    end
+  end
+  places.without_windows = #fields - #places.windows
+  return places
+end)
+
+-- The record, or nil.
+function hold.read(keys)
+  local stored = call('GET', keys.hold)
+  if not stored then
+    return nil
+  end
+  local state, amount, deadline, tokens, admitted, places_at = match(stored, HEAD)
+  local text = sub(stored, places_at)
+  local places = known_places(text)
+  return {
+    state = state,
+    amount = tonumber(amount),
+    deadline = tonumber(deadline),
+    tokens = tonumber(tokens),  -- nil where installed from Postgres: windows start empty
+    admitted = tonumber(admitted),
+    counted = places.counted,
+    places = places,
+    places_text = text,
+  }
+end
+
 function hold.write(keys, record, ttl_ms)
-  local head = string.format('%s %d %d %s %d %d %d %d\n',
-    record.state, record.amount, record.deadline, record.tokens and money.text(record.tokens) or '',
-    record.admitted, record.window, #record.slots, #record.counted)
-  redis.call('SET', keys.hold,
-    head .. lines(record.slots) .. lines(record.counted) .. lines(record.levels),
-    'PX', money.text(ttl_ms))
+  call('SET', keys.hold, format('%s %d %d %s %d\n%s', record.state, record.amount,
+    record.deadline, record.tokens and money.text(record.tokens) or '', record.admitted,
+    record.places_text), 'PX', money.text(ttl_ms))
 end
 
 -- Whether an open hold is among those that are swept when they expire: all but a mere memory of an
 -- id, which holds nothing.
 function hold.listed(record)
-  return record.amount > 0 or #record.counted > 0
+  return record.amount > 0 or record.counted > 0
 end
 
 -- How long the record of an open hold is kept.
@@ -74,22 +91,15 @@ function hold.open_ttl(record, now)
     FINAL_TTL_MS, math.min(record.deadline - now + RECORD_TTL_MS, RECORD_TTL_MAX_MS))
 end
 
--- Puts the hold among the open ones. `open_holds` is how many there were, nil where it was one of
--- them; `writes` takes their new number.
-function hold.list(keys, id, deadline, open_holds, writes)
-  redis.call('ZADD', keys.deadlines, money.text(deadline), id)
-  if open_holds then
-    table.insert(writes, 'open_holds')
-    table.insert(writes, money.text(open_holds + 1))
-    if open_holds == 0 then
-      root.let_expire(keys.deadlines)
-    end
+-- Puts the hold among the open ones, of which there are `open_holds`.
+function hold.list(keys, id, deadline, open_holds)
+  call('ZADD', keys.deadlines, money.text(deadline), id)
+  if open_holds == 0 then
+    root.let_expire(keys.deadlines)
   end
 end
 
 -- The opposite.
-function hold.unlist(keys, id, open_holds, writes)
-  redis.call('ZREM', keys.deadlines, id)
-  table.insert(writes, 'open_holds')
-  table.insert(writes, money.text(open_holds - 1))
+function hold.unlist(keys, id)
+  call('ZREM', keys.deadlines, id)
 end

@@ -94,27 +94,26 @@ local function levels_of(slots)
 end
 
 local function put_hold(keys, sums, entry, now)
+  local counted = entry.estimated and {} or levels_of(entry.slots)
   local record = {
     state = entry.estimated and 'estimated' or 'held',
     amount = entry.amount,
     deadline = entry.deadline,
     admitted = now,
-    window = BUCKETS,
-    slots = levels.slots(entry.slots),
-    counted = entry.estimated and {} or levels_of(entry.slots),
-    levels = {},
+    counted = #counted,
+    places_text = hold.places_text(BUCKETS, levels.slots(entry.slots), counted, {}),
   }
   for _, slot in ipairs(entry.slots) do
     sum_up_account(keys, sums, slot, entry.estimated and 0 or entry.amount, 0)
   end
-  for _, ref in ipairs(record.counted) do
+  for _, ref in ipairs(counted) do
     sum_up(keys, sums, 'open:' .. ref, 1)
   end
   hold.write({hold = entry.key}, record,
     entry.estimated and ESTIMATE_TTL_MS or hold.open_ttl(record, now))
   if not entry.estimated and hold.listed(record) then
     sum_up(keys, sums, 'open_holds', 1)
-    redis.call('ZADD', keys.deadlines, money.text(entry.deadline), entry.id)
+    call('ZADD', keys.deadlines, money.text(entry.deadline), entry.id)
   end
 end
 
@@ -128,6 +127,10 @@ local function write_sums(keys, sums)
   end
 end
 
+-- More than 64 bytes make Valkey keep the hash as a table: it would search a short list from its
+-- beginning for each of the twenty fields that a call reads (HMGET: 6.2 us, as a table 2.4 us).
+local INSTALLED = '%-80d'
+
 local function install(list, args)
   local keys = named_keys(list)
   local reader = arguments.reader(args)
@@ -138,14 +141,14 @@ local function install(list, args)
   arguments.finish(reader)
   local now = clock.ms()
   epoch.require(wanted)
-  if redis.call('HEXISTS', keys.money, 'installed') == 1 then
+  if call('HEXISTS', keys.money, 'installed') == 1 then
     return {'ALREADY'}
   end
   local seen = seen_roots[keys.money]
   if seen and seen.must_exist_until > now then
     epoch.lose()
   end
-  redis.call('DEL', keys.money, keys.deadlines, keys.due)
+  call('DEL', keys.money, keys.deadlines, keys.due)
   local sums = {ends = {}, open_holds = 0}
   for _, entry in ipairs(settled) do
     sum_up_account(keys, sums, entry, 0, entry.amount)
@@ -155,9 +158,9 @@ local function install(list, args)
   end
   write_sums(keys, sums)
   for _, entry in ipairs(versions) do
-    redis.call('HSET', keys.money, 'version:' .. entry.org, money.text(entry.version))
+    call('HSET', keys.money, 'version:' .. entry.org, money.text(entry.version))
   end
-  redis.call('HSET', keys.money, 'installed', money.text(now))
+  call('HSET', keys.money, 'installed', format(INSTALLED, now))
   root.touch(keys, now)
   return {'INSTALLED'}
 end

@@ -13,13 +13,6 @@ local NAMES = {}
 for index = 1, MAX_LEVELS do
   NAMES[index] = 'levels[' .. (index - 1) .. ']'
 end
--- Levels of one generation; there are two, so that a full one takes nothing that is in use. Many
--- more would cost the garbage collector what they spare.
-local KEPT = 1000
-
--- By text: the level, or false where it was met once: most runs make one call and never return.
-local young, old, young_count = {}, {}, 0
-
 local function read_period(reader, what)
   local period = {
     name = arguments.word(reader, what .. '.name'),
@@ -63,41 +56,25 @@ local function read_level(text, what)
   return level
 end
 
-local function known_level(text, what)
-  local level = young[text]
-  if level then
-    return level
-  end
-  local met = level == false or old[text] ~= nil
-  level = old[text] or read_level(text, what)
-  if young[text] == nil then
-    if young_count >= KEPT then
-      young, old, young_count = {}, young, 0
-    end
-    young_count = young_count + 1
-  end
-  young[text] = met and level
-  return level
-end
+local known_level = kept.by_text(read_level)
 
--- All arguments that are left.
-function levels.read(reader)
-  local count = #reader.list - reader.at
+-- All arguments from the one at `first` on, and whether each was met before.
+function levels.read(args, first)
+  local count = #args - first + 1
   if count < 1 or count > MAX_LEVELS then
     arguments.reject('there must be 1 to ' .. MAX_LEVELS .. ' levels')
   end
-  local list = {}
+  local list, all_known = {}, true
   for index = 1, count do
-    local level = known_level(reader.list[reader.at + index], NAMES[index])
+    local level, known = known_level(args[first + index - 1], NAMES[index])
     for before = 1, index - 1 do
       if list[before].ref == level.ref then
         arguments.reject(NAMES[index] .. ' is there twice: it would count twice')
       end
     end
-    list[index] = level
+    list[index], all_known = level, all_known and known
   end
-  reader.at = reader.at + count
-  return list
+  return list, all_known
 end
 
 -- The periods that cover the server's time, one of each name; a name that is not covered ends the
@@ -120,16 +97,16 @@ local function choose_periods(level, what, now)
   for _, name in ipairs(names) do
     if not covered[name] then
       arguments.reject(what .. ': no period "' .. name .. '" covers the server\'s time, '
-        .. money.text(math.floor(now / 1000)))
+        .. money.text(floor(now / 1000)))
     end
   end
   return chosen
 end
 
--- The level's accounts at this time, kept until one of their periods ends or the clock is set back.
-local function accounts_now(level, what, now)
+-- The level with its accounts at this time, kept until one of their periods ends or the clock is set back.
+local function with_accounts(level, what, now)
   if level.accounts and level.since <= now and now < level.till then
-    return level.accounts
+    return level
   end
   local accounts, since, till = {}, 0, math.huge
   for index, period in ipairs(choose_periods(level, what, now)) do
@@ -138,20 +115,23 @@ local function accounts_now(level, what, now)
     till = math.min(till, period.end_unix * 1000)
   end
   level.accounts, level.since, level.till = accounts, since, till
-  return accounts
+  return level
 end
 
--- The accounts that a new hold goes on.
+-- The accounts that a new hold goes on, and from when until when (ms) these are the ones.
 function levels.current_accounts(list, now)
-  local all, count = {}, 0
+  local all, count, since, till = {}, 0, 0, math.huge
   for index = 1, #list do
-    local accounts = accounts_now(list[index], NAMES[index], now)
+    local level = with_accounts(list[index], NAMES[index], now)
+    local accounts = level.accounts
     for at = 1, #accounts do
       all[count + at] = accounts[at]
     end
     count = count + #accounts
+    if level.since > since then since = level.since end
+    if level.till < till then till = level.till end
   end
-  return all
+  return all, since, till
 end
 
 local function same_slots(accounts, slots)
@@ -166,11 +146,11 @@ local function same_slots(accounts, slots)
   return true
 end
 
--- The accounts of an existing hold, with the caps that the request gives for them. Where its period
--- is over and no longer among the request's, the caps of the current period of that name hold.
-function levels.accounts_of(list, record, now)
-  local current = levels.current_accounts(list, now)
-  if same_slots(current, record.slots) then
+-- The accounts of an existing hold, with the caps that the request gives for them; `current` are
+-- those of now. Where its period is over and no longer among the request's, the caps of the current
+-- period of that name hold.
+function levels.accounts_of(list, current, slots)
+  if same_slots(current, slots) then
     return current
   end
   local by_slot, by_name = {}, {}
@@ -184,7 +164,7 @@ function levels.accounts_of(list, record, now)
       {entry.level, entry.period}
   end
   local accounts = {}
-  for index, slot in ipairs(record.slots) do
+  for index, slot in ipairs(slots) do
     local kind, name, id = account.parts(slot)
     local found = by_slot[slot] or by_name[kind .. ':' .. name .. ':' .. id]
     if not found then
@@ -197,17 +177,8 @@ end
 
 function levels.slots(accounts)
   local slots = {}
-  for index, entry in ipairs(accounts) do
-    slots[index] = entry.slot
+  for index = 1, #accounts do
+    slots[index] = accounts[index].slot
   end
   return slots
-end
-
--- One entry for each level for which `value` gives something, in their order.
-function levels.each(list, value)
-  local found = {}
-  for _, level in ipairs(list) do
-    table.insert(found, value(level) or nil)
-  end
-  return found
 end

@@ -11,6 +11,16 @@
 
 local VERSION = '@VERSION@'
 
+-- What every call uses, kept where it is found at once: looking things up in tables by their names is
+-- a tenth of the server's time (perf). Only while a call runs are these given out (register.lua).
+local call, find, match, sub, format, floor, pack, unpack_bytes
+
+local function bind()
+  call, floor = redis.call, math.floor
+  find, match, sub, format = string.find, string.match, string.sub, string.format
+  pack, unpack_bytes = struct.pack, struct.unpack
+end
+
 -- An idle root is forgotten after this long, and installed anew from Postgres when it returns.
 local ROOT_TTL_MS = 7 * 86400 * 1000
 -- Long enough never to be renewed at every call: each renewal is replicated.
@@ -31,6 +41,6 @@ local clock = {}
 
 -- Milliseconds since 1970 on the server's clock, the only clock that counts here.
 function clock.ms()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local time = call('TIME')
+  return tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
 end

@@ -5,9 +5,9 @@ local money = {}
 -- Never tostring(), `..` or cjson, which turn 123456789012345 into 1.2345678901234e+14. '%d' goes
 -- through a C long: exact where that has 64 bits (epoch.begin asks), in half the time of '%.0f'.
 function money.text(amount)
-  return string.format('%d', amount)
+  return format('%d', amount)
 end
 
 function money.add(key, field, amount)
-  redis.call('HINCRBY', key, field, money.text(amount))
+  call('HINCRBY', key, field, money.text(amount))
 end

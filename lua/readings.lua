@@ -1,19 +1,8 @@
 -- What is there, changing nothing.
 
-local function read_question(args)
-  local reader = arguments.reader(args)
-  local question = {
-    epoch = arguments.integer(reader, 'epoch'),
-    window = arguments.window(reader),
-    org = '',
-  }
-  question.levels = levels.read(reader)
-  return question
-end
-
 local function add_accounts(reply, seen)
-  for index, entry in ipairs(seen.accounts) do
-    local held_at = seen.first + 2 * index - 1
+  for index, entry in ipairs(seen.plan.accounts) do
+    local held_at = seen.plan.accounts_at + 2 * index - 1
     for _, part in ipairs({
       entry.level.kind, entry.level.id, entry.period.name, entry.period.id,
       -- As Valkey has them: exact at any size.
@@ -30,18 +19,19 @@ end
 -- windows of the levels that limit a rate, and the open holds of those that limit calls at a time.
 local function spend(list, args)
   local keys = named_keys(list)
-  local question = read_question(args)
+  local reader = arguments.reader(args)
+  local wanted = arguments.integer(reader, 'epoch')
+  local window_ms = arguments.window(reader, 'window')
   local now = clock.ms()
-  epoch.require(question.epoch)
-  local accounts = levels.current_accounts(question.levels, now)
-  local seen = sight.look(keys, question, accounts, now)
-  local places = sight.places(question.levels)
-  local reply = {'SPEND', #accounts, #seen.windows}
+  local of = plan.of(args, reader.at + 1, window_ms, now)
+  epoch.require(wanted)
+  local seen = sight.look(keys, of, '', now)
+  local reply = {'SPEND', #of.accounts, #of.windows}
   add_accounts(reply, seen)
-  sight.add_windows(reply, question, seen.windows, now)
-  for index, level in ipairs(seen.counting) do
-    table.insert(reply, places[level])
-    table.insert(reply, seen.calls[index])
+  sight.add_windows(reply, seen)
+  for index, entry in ipairs(of.counting) do
+    table.insert(reply, entry.place)
+    table.insert(reply, sight.calls(seen, index))
   end
   return reply
 end
@@ -55,8 +45,8 @@ local function expired(list, args)
   arguments.finish(reader)
   local now = clock.ms()
   epoch.require(wanted)
-  root.read(keys, root.fields(), now)
-  local reply = redis.call('ZRANGE', keys.deadlines, '-inf', money.text(now), 'BYSCORE',
+  root.read(keys, ROOT_FIELDS, #ROOT_FIELDS, now)
+  local reply = call('ZRANGE', keys.deadlines, '-inf', money.text(now), 'BYSCORE',
     'LIMIT', '0', money.text(limit), 'WITHSCORES')
   table.insert(reply, 1, 'EXPIRED')
   return reply

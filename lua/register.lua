@@ -2,6 +2,9 @@
 
 local function register(name, handler, flags)
   local function callback(keys, args)
+    if not call then
+      bind()
+    end
     local ok, reply = pcall(handler, keys, args)
     if ok then
       return reply

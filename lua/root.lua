@@ -4,45 +4,61 @@
 
 local root = {}
 
+-- What every call reads first.
+local ROOT_FIELDS = {'installed', 'open_holds'}
+
 -- The keys of one root in one epoch, in the order in which keys.py declares them: these, then that
 -- of the hold (install: of each hold).
 local KINDS = {'money', 'deadlines', 'due'}
 local FIXED_KEYS = #KINDS
 local FIRST_KEY = '^(tp:{[a-z0-9-]+}:)money(:%d+)$'
-local HOLD_KEY = '^(tp:{[a-z0-9-]+}:)hold:[%w_-]+(:%d+)$'
+-- Roots of which the keys are remembered, rather than matched anew at each call.
+local MOST_KNOWN = 10000
 local PRUNING_EVERY = 8
 -- Of what one call makes due, each eighth call clears more than eight do, at a bounded cost.
 local PRUNED_AT_ONCE = 128
 
--- Ends the call where the keys are not of one root: one tree's money would count for another's.
--- Redis Cluster refuses that only where the two happen to lie in different slots.
-local function named_keys(list)
-  local prefix, suffix = string.match(list[1] or '', FIRST_KEY)
-  local keys = {hold = list[FIXED_KEYS + 1]}
-  for index, kind in ipairs(KINDS) do
-    keys[kind] = list[index]
-    if not prefix or list[index] ~= prefix .. kind .. suffix then
-      arguments.reject('keys[' .. (index - 1) .. '] must be the key "' .. kind .. '" of the one root')
-    end
+local known_keys, known_count = {}, 0
+
+-- The keys beside this one, and the pattern of its holds' keys.
+local function keys_beside(money_key)
+  local prefix, suffix = match(money_key or '', FIRST_KEY)
+  if not prefix then
+    arguments.reject('keys[0] must be the key "money" of the one root')
   end
-  for index = FIXED_KEYS + 1, #list do
-    local of_root, of_epoch = string.match(list[index], HOLD_KEY)
-    if of_root ~= prefix or of_epoch ~= suffix then
-      arguments.reject('keys[' .. (index - 1) .. '] must be the key of a hold of the one root')
-    end
+  local keys = {hold_pattern = '^' .. string.gsub(prefix, '%p', '%%%0') .. 'hold:[%w_-]+' .. suffix .. '$'}
+  for _, kind in ipairs(KINDS) do
+    keys[kind] = prefix .. kind .. suffix
   end
+  if known_count >= MOST_KNOWN then
+    known_keys, known_count = {}, 0
+  end
+  known_keys[money_key], known_count = keys, known_count + 1
   return keys
 end
 
--- The fields that every call reads, and to which it adds its own.
-function root.fields()
-  return {'installed', 'open_holds'}
+-- Ends the call where the keys are not of one root: one tree's money would count for another's.
+-- Redis Cluster refuses that only where the two happen to lie in different slots.
+local function named_keys(list)
+  local keys = known_keys[list[1]] or keys_beside(list[1])
+  for index = 2, FIXED_KEYS do
+    if list[index] ~= keys[KINDS[index]] then
+      arguments.reject('keys[' .. (index - 1) .. '] must be the key "' .. KINDS[index] .. '" of the one root')
+    end
+  end
+  for index = FIXED_KEYS + 1, #list do
+    if not find(list[index], keys.hold_pattern) then
+      arguments.reject('keys[' .. (index - 1) .. '] must be the key of a hold of the one root')
+    end
+  end
+  keys.hold = list[FIXED_KEYS + 1]
+  return keys
 end
 
--- The values of the fields of `money`, in their order; the epoch is the open one. Ends the call
--- unless the root is installed and whole.
-function root.read(keys, fields, now)
-  local found = redis.call('HMGET', keys.money, unpack(fields))
+-- The values of the first `count` fields of `money`, in their order, of which the first two are
+-- those of ROOT_FIELDS. Ends the call unless the root is installed and whole.
+function root.read(keys, fields, count, now)
+  local found = call('HMGET', keys.money, unpack(fields, 1, count))
   if not found[1] then
     local seen = seen_roots[keys.money]
     if seen and seen.must_exist_until > now then
@@ -50,7 +66,7 @@ function root.read(keys, fields, now)
     end
     arguments.answer({'NOTINSTALLED'})
   end
-  if tonumber(found[2]) ~= redis.call('ZCARD', keys.deadlines) then
+  if tonumber(found[2]) ~= call('ZCARD', keys.deadlines) then
     epoch.lose()
   end
   return found
@@ -65,14 +81,14 @@ function root.accept_version(keys, org, known, version)
     arguments.answer({'STALE', money.text(known)})
   end
   if version > known then
-    redis.call('HSET', keys.money, 'version:' .. org, money.text(version))
+    call('HSET', keys.money, 'version:' .. org, money.text(version))
   end
 end
 
--- `writes` is fields and values, one after the other.
-function root.write(keys, writes)
-  if #writes > 0 then
-    redis.call('HSET', keys.money, unpack(writes))
+-- `writes` is fields and values, one after the other, `count` in all.
+function root.write(keys, writes, count)
+  if count > 0 then
+    call('HSET', keys.money, unpack(writes, 1, count))
   end
 end
 
@@ -80,24 +96,24 @@ end
 -- "window:…", a field of `money`, or "account:<slot>".
 function root.forget_later(keys, list)
   if #list > 0 then
-    redis.call('ZADD', keys.due, unpack(list))
+    call('ZADD', keys.due, unpack(list))
     root.let_expire(keys.due)
   end
 end
 
 -- A key that was just made lives as long as the root at least.
 function root.let_expire(key)
-  if redis.call('PTTL', key) == -1 then
-    redis.call('PEXPIRE', key, money.text(ROOT_TTL_MS))
+  if call('PTTL', key) == -1 then
+    call('PEXPIRE', key, money.text(ROOT_TTL_MS))
   end
 end
 
 -- Renews the root's life, about once an hour: each renewal is replicated.
 local function renew(keys, now)
-  local left = redis.call('PTTL', keys.money)
+  local left = call('PTTL', keys.money)
   if left < ROOT_TTL_MS - TTL_SLACK_MS then
     for _, kind in ipairs(KINDS) do
-      redis.call('PEXPIRE', keys[kind], money.text(ROOT_TTL_MS))
+      call('PEXPIRE', keys[kind], money.text(ROOT_TTL_MS))
     end
     left = ROOT_TTL_MS
   end
@@ -123,14 +139,15 @@ end
 -- Forgets windows that are empty, and accounts whose period has been over for days, unless a hold
 -- is still open on them: those are looked at again after the grace.
 function root.prune(keys, now)
-  local over = redis.call('ZRANGE', keys.due, '-inf', money.text(now), 'BYSCORE',
+  local over = call('ZRANGE', keys.due, '-inf', money.text(now), 'BYSCORE',
     'LIMIT', '0', PRUNED_AT_ONCE)
   local fields, again = {}, {}
   for _, member in ipairs(over) do
-    local slot = string.match(member, '^account:(.*)$')
+    local slot = match(member, '^account:(.*)$')
     if not slot then
       table.insert(fields, member)
-    elseif redis.call('HGET', keys.money, 'held:' .. slot) == '0' then
+      table.insert(fields, window.buckets_field(member))
+    elseif call('HGET', keys.money, 'held:' .. slot) == '0' then
       table.insert(fields, 'held:' .. slot)
       table.insert(fields, 'settled:' .. slot)
     else
@@ -139,9 +156,9 @@ function root.prune(keys, now)
     end
   end
   if #over > 0 then
-    redis.call('ZREM', keys.due, unpack(over))
+    call('ZREM', keys.due, unpack(over))
     if #fields > 0 then
-      redis.call('HDEL', keys.money, unpack(fields))
+      call('HDEL', keys.money, unpack(fields))
     end
     root.forget_later(keys, again)
   end

@@ -11,49 +11,99 @@
 -- limiting capable of scaling to millions of domains", 2017) is smaller, but admits up to half the
 -- limit too much where the requests of the previous minute came at its end.
 --
--- A level's window stands in one field of `money`: the sums of requests and tokens, then its buckets,
--- the oldest first, at most 31. All have a fixed width in bytes, so that a call unpacks the oldest
--- and the newest alone, however many there are between.
+-- With b0 = floor(now / w) that is b + 31 > b0: the sums change with the bucket alone, not within it.
+-- So a level's window stands in two fields of `money`. "window:…", a fixed 50 bytes, is all that most
+-- calls read and write: the sums, the newest bucket, and which are the oldest that count. "buckets:…"
+-- are the closed ones, at most 30, the oldest first: it is touched when a bucket ends (every 2 s of a
+-- minute), to correct a closed bucket, and to say when a refused request fits: up to 660 bytes that
+-- no other call copies.
 
 local window = {}
 
-local SUMS = '>I8I8'
-local SUMS_BYTES = 16
+-- Newest bucket's number; requests and tokens in all and in the newest; oldest bucket with requests,
+-- and with tokens (0: none).
+local SUMMARY = '>I6I8I8I8I8I6I6'
 local BUCKET = '>I6I8I8'  -- number, requests, tokens
 local BUCKET_BYTES = 22
 
--- The field of a level's window, kept with the level.
-function window.field_of(level, window_ms)
-  if level.window_ms ~= window_ms then
-    level.window_ms = window_ms
-    level.window_field = 'window:' .. money.text(window_ms) .. ':' .. level.ref
-  end
-  return level.window_field
+function window.buckets_field(field)
+  return 'buckets:' .. sub(field, #'window:' + 1)
 end
 
--- What is counted at `now`, of what was stored in the field (false: nothing). `from` is where the
--- first bucket that still counts begins.
-function window.parse(stored, field, window_ms, now)
-  local state = {
-    field = field,
-    width = window_ms / BUCKETS,
-    length = window_ms,
-    stored = stored or struct.pack(SUMS, 0, 0),
-    from = SUMS_BYTES + 1,
-    requests = 0,
-    tokens = 0,
+-- What one level's window is read into, call for call.
+function window.state(level_ref, window_ms)
+  local field = 'window:' .. money.text(window_ms) .. ':' .. level_ref
+  return {
+    field = field, buckets_field = window.buckets_field(field),
+    width = window_ms / BUCKETS, length = window_ms,
   }
-  state.requests, state.tokens = struct.unpack(SUMS, state.stored)
-  while state.from < #state.stored do
-    local number, requests, tokens = struct.unpack(BUCKET, state.stored, state.from)
-    if (number + 1) * state.width > now - window_ms then
+end
+
+local function load_buckets(state, keys)
+  if not state.buckets then
+    state.buckets = call('HGET', keys.money, state.buckets_field) or ''
+  end
+  return state.buckets
+end
+
+local function find_oldest(state)
+  local requests_at, tokens_at = 0, 0
+  for at = 1, #state.buckets, BUCKET_BYTES do
+    local number, requests, tokens = unpack_bytes(BUCKET, state.buckets, at)
+    if requests_at == 0 and requests > 0 then requests_at = number end
+    if tokens_at == 0 and tokens > 0 then tokens_at = number end
+    if requests_at > 0 and tokens_at > 0 then
       break
     end
-    state.requests = state.requests - requests
-    state.tokens = state.tokens - tokens
-    state.from = state.from + BUCKET_BYTES
   end
-  return state
+  if requests_at == 0 and state.last_requests > 0 then requests_at = state.number end
+  if tokens_at == 0 and state.last_tokens > 0 then tokens_at = state.number end
+  state.requests_at, state.tokens_at = requests_at, tokens_at
+end
+
+-- Closes the newest bucket, begins that of `current`, and takes out what has left the window.
+local function turn(state, keys, current)
+  local stored = load_buckets(state, keys)
+  local buckets = stored
+  if state.last_requests > 0 or state.last_tokens > 0 then
+    buckets = buckets .. pack(BUCKET, state.number, state.last_requests, state.last_tokens)
+  end
+  local from = 1
+  while from < #buckets do
+    local number, requests, tokens = unpack_bytes(BUCKET, buckets, from)
+    if number + BUCKETS + 1 > current then
+      break
+    end
+    state.requests, state.tokens = state.requests - requests, state.tokens - tokens
+    from = from + BUCKET_BYTES
+  end
+  state.buckets = sub(buckets, from)
+  state.closed_changed = state.buckets ~= stored
+  state.number, state.last_requests, state.last_tokens, state.turned = current, 0, 0, true
+  find_oldest(state)
+end
+
+-- What was stored of the window, as it was then; false: nothing.
+local function parse(state, stored)
+  state.buckets, state.turned, state.closed_changed = nil, false, false
+  state.number, state.requests, state.tokens, state.last_requests, state.last_tokens,
+    state.requests_at, state.tokens_at = unpack_bytes(SUMMARY, stored)
+end
+
+-- What is counted at `now`, of what was stored in the field (false: nothing). A server's clock that
+-- was set back counts on in the newest bucket: it must not put buckets out of order.
+function window.read(state, keys, stored, now)
+  local current = floor(now / state.width)
+  if stored then
+    parse(state, stored)
+    if state.number < current then
+      turn(state, keys, current)
+    end
+  else
+    state.buckets, state.turned, state.closed_changed, state.number = '', true, false, current
+    state.requests, state.tokens, state.last_requests, state.last_tokens = 0, 0, 0, 0
+    state.requests_at, state.tokens_at = 0, 0
+  end
 end
 
 local function left_until(state, number, now)
@@ -61,10 +111,12 @@ local function left_until(state, number, now)
 end
 
 -- Milliseconds until `amount` more of the measure fits under the limit; nil where it never will.
-function window.retry_after(state, measure, limit, amount, now)
+function window.retry_after(state, keys, measure, limit, amount, now)
   local left = state[measure]
-  for at = state.from, #state.stored, BUCKET_BYTES do
-    local number, requests, tokens = struct.unpack(BUCKET, state.stored, at)
+  local buckets = load_buckets(state, keys)
+    .. pack(BUCKET, state.number, state.last_requests, state.last_tokens)
+  for at = 1, #buckets, BUCKET_BYTES do
+    local number, requests, tokens = unpack_bytes(BUCKET, buckets, at)
     left = left - (measure == 'requests' and requests or tokens)
     if left + amount <= limit then
       return left_until(state, number, now)
@@ -75,73 +127,84 @@ end
 
 -- Milliseconds until the oldest request, and the oldest token, that is counted leaves; 0 for none.
 function window.resets(state, now)
-  local of_requests, of_tokens
-  for at = state.from, #state.stored, BUCKET_BYTES do
-    local number, requests, tokens = struct.unpack(BUCKET, state.stored, at)
-    of_requests = of_requests or requests > 0 and left_until(state, number, now)
-    of_tokens = of_tokens or tokens > 0 and left_until(state, number, now)
-    if of_requests and of_tokens then
-      break
+  return state.requests_at > 0 and left_until(state, state.requests_at, now) or 0,
+    state.tokens_at > 0 and left_until(state, state.tokens_at, now) or 0
+end
+
+-- Adds what is to be stored to `writes`, of which there are `count`; answers how many there are then.
+local function write(state, writes, count)
+  writes[count + 1] = state.field
+  writes[count + 2] = pack(SUMMARY, state.number, state.requests, state.tokens,
+    state.last_requests, state.last_tokens, state.requests_at, state.tokens_at)
+  count = count + 2
+  if state.closed_changed then
+    writes[count + 1], writes[count + 2] = state.buckets_field, state.buckets
+    count = count + 2
+  end
+  return count
+end
+
+-- Counts requests and tokens now at all of them, and adds to `writes` and `due` what that changes: a
+-- bucket that begins moves the time (ms) when the window will be empty.
+function window.add(states, requests, tokens, writes, count, due)
+  for index = 1, #states do
+    local state = states[index]
+    state.requests, state.tokens = state.requests + requests, state.tokens + tokens
+    state.last_requests = state.last_requests + requests
+    state.last_tokens = state.last_tokens + tokens
+    if requests > 0 and state.requests_at == 0 then state.requests_at = state.number end
+    if tokens > 0 and state.tokens_at == 0 then state.tokens_at = state.number end
+    count = write(state, writes, count)
+    if state.turned then
+      due[#due + 1] = money.text((state.number + 1) * state.width + state.length)
+      due[#due + 1] = state.field
     end
   end
-  return of_requests or 0, of_tokens or 0
+  return count
 end
 
-local function store(state, buckets)
-  state.stored = struct.pack(SUMS, state.requests, state.tokens) .. buckets
-  state.from = SUMS_BYTES + 1
-end
-
--- Counts requests and tokens now. Answers when (ms) the window is empty, where that has changed.
-local function count(state, requests, tokens, now)
-  local current = math.floor(now / state.width)
-  local last_at = #state.stored - BUCKET_BYTES + 1
-  local number, before_requests, before_tokens = -1, 0, 0
-  if last_at >= state.from then
-    number, before_requests, before_tokens = struct.unpack(BUCKET, state.stored, last_at)
-  end
-  state.requests = state.requests + requests
-  state.tokens = state.tokens + tokens
-  -- A server's clock that was set back must not put buckets out of order.
-  if number >= current then
-    store(state, string.sub(state.stored, state.from, last_at - 1)
-      .. struct.pack(BUCKET, number, before_requests + requests, before_tokens + tokens))
-    return nil
-  end
-  store(state, string.sub(state.stored, state.from) .. struct.pack(BUCKET, current, requests, tokens))
-  return (current + 1) * state.width + state.length
-end
-
--- Adds to `writes` and `due` what counting at all of them changes.
-function window.add(states, requests, tokens, now, writes, due)
-  for _, state in ipairs(states) do
-    local empty_at = count(state, requests, tokens, now)
-    table.insert(writes, state.field)
-    table.insert(writes, state.stored)
-    if empty_at then
-      table.insert(due, money.text(empty_at))
-      table.insert(due, state.field)
+local function correct_closed(state, keys, wanted, difference)
+  local buckets = load_buckets(state, keys)
+  for at = #buckets - BUCKET_BYTES + 1, 1, -BUCKET_BYTES do
+    local number, requests, tokens = unpack_bytes(BUCKET, buckets, at)
+    if number < wanted then
+      return
+    end
+    if number == wanted then
+      local corrected = math.max(0, tokens + difference)
+      state.tokens = state.tokens + corrected - tokens
+      state.buckets = sub(buckets, 1, at - 1) .. pack(BUCKET, number, requests, corrected)
+        .. sub(buckets, at + BUCKET_BYTES)
+      state.closed_changed = true
+      return
     end
   end
 end
 
 -- Adds the difference between real and estimated tokens where the estimate was counted, as long as
--- that bucket is in the window; afterwards neither counts. Answers whether anything changed.
-function window.correct(state, admitted_at, difference)
-  local wanted = math.floor(admitted_at / state.width)
-  for at = #state.stored - BUCKET_BYTES + 1, state.from, -BUCKET_BYTES do
-    local number, requests, tokens = struct.unpack(BUCKET, state.stored, at)
-    if number < wanted then
-      return false
-    end
-    if number == wanted then
-      local corrected = math.max(0, tokens + difference)
-      state.tokens = state.tokens + corrected - tokens
-      store(state, string.sub(state.stored, state.from, at - 1)
-        .. struct.pack(BUCKET, number, requests, corrected)
-        .. string.sub(state.stored, at + BUCKET_BYTES))
-      return true
-    end
+-- that bucket is stored; afterwards neither counts. The window is left at the bucket of its last
+-- count, since only a count moves the time when it is empty.
+function window.correct(state, keys, stored, admitted_at, difference, writes, count)
+  if not stored then
+    return count
   end
-  return false
+  parse(state, stored)
+  local wanted = floor(admitted_at / state.width)
+  if wanted >= state.number then
+    local corrected = math.max(0, state.last_tokens + difference)
+    state.tokens = state.tokens + corrected - state.last_tokens
+    state.last_tokens = corrected
+    if corrected > 0 and state.tokens_at == 0 then
+      state.tokens_at = state.number
+    elseif corrected == 0 and state.tokens_at == state.number then
+      state.tokens_at = 0
+    end
+  else
+    correct_closed(state, keys, wanted, difference)
+    if not state.closed_changed then
+      return count
+    end
+    find_oldest(state)
+  end
+  return write(state, writes, count)
 end

@@ -161,7 +161,7 @@ FUNCTIONS: Final[dict[str, Callable[[Server], Awaitable[int]]]] = {
     "tp_version": _version,
 }
 
-_OF_ROOT: Final = keys.of_root(INTRUDER, EPOCH)
+_OF_ROOT: Final = [*keys.of_root(INTRUDER, EPOCH)]
 _WITH_HOLD: Final = [*_OF_ROOT, keys.of_hold(INTRUDER, INSTALLED, EPOCH)]
 # Good calls of the intruder's, key by key; functions without keys can name no root.
 CALLS: Final[dict[str, tuple[list[str], list[str]]]] = {

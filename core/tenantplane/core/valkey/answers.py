@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,10 @@ class Reason(StrEnum):
     SETTLED = "SETTLED"  # the hold id was settled or released already: it cannot be held again
 
 
-@dataclass(frozen=True, slots=True)
-class WindowUse:
+class WindowUse(NamedTuple):
     """Requests and tokens of a level in the sliding window, this request included where it was
     admitted. A limit of None does not limit; `…_reset_ms` is when the oldest of what is counted
-    leaves the window, 0 where nothing is counted."""
+    leaves the window, 0 where nothing is counted. A tuple: each admission makes some four."""
 
     level_kind: str
     level_id: str

@@ -132,8 +132,8 @@ class AdmissionStore:
         """Puts what Postgres knows of a root under the epoch; the first one counts."""
         arguments = encoding.install_arguments(installation)
         root, epoch = installation.root_org_id, installation.epoch
-        declared = keys.of_root(root, epoch)
-        declared += [keys.of_hold(root, hold.hold_id, epoch) for hold in installation.holds]
+        holds = (keys.of_hold(root, hold.hold_id, epoch) for hold in installation.holds)
+        declared = [*keys.of_root(root, epoch), *holds]
         reply = await self._call("tp_install", declared, arguments)
         return encoding.install_answer(reply)
 
@@ -234,23 +234,27 @@ class AdmissionStore:
             await self._bounded(self._redis.function_load(self._library.source, replace=True))
 
     async def _gathered(
-        self, function: str, declared: list[str], arguments: list[str]
+        self, function: str, declared: Sequence[str], arguments: list[str]
     ) -> encoding.Reply:
         """Together with what else is asked in this turn of the loop; may be repeated."""
-        return await self._answered(
-            function,
-            self.pipelines.call("FCALL", function, len(declared), *declared, *arguments),
-        )
+        call = self.pipelines.call("FCALL", function, len(declared), *declared, *arguments)
+        return await self._answered(function, _named(call))
 
     async def _call(
-        self, function: str, declared: list[str], arguments: list[str], *, read_only: bool = False
+        self,
+        function: str,
+        declared: Sequence[str],
+        arguments: list[str],
+        *,
+        read_only: bool = False,
     ) -> encoding.Reply:
         call = self._redis.fcall_ro if read_only else self._redis.fcall
-        return await self._answered(function, call(function, len(declared), *declared, *arguments))
+        command = call(function, len(declared), *declared, *arguments)
+        return await self._answered(function, self._bounded(command))
 
     async def _answered(self, function: str, command: Awaitable[Any]) -> encoding.Reply:
         try:
-            reply = await self._bounded(command)
+            reply = await command
         except ConfigurationRefused as refused:
             # The password was changed while we serve: callers are told to wait, operators why.
             _log.error("Valkey refuses this plane: %s", refused)
@@ -268,19 +272,29 @@ class AdmissionStore:
 
     async def _bounded(self, command: Awaitable[Any]) -> Any:
         """One bound over waiting for a connection, connecting, sending and reading."""
-        try:
+
+        async def bounded() -> Any:
             async with asyncio.timeout(self._timeout_seconds):
                 return await command
-        except AuthenticationError:
-            raise ConfigurationRefused(
-                "Valkey refuses the password in its URL.", hint="Correct the Valkey URL's password."
-            ) from None
-        except _REFUSED_FOR_NOW as error:
-            raise _unavailable(error) from error
-        except ResponseError:
-            raise
-        except (RedisError, OSError, TimeoutError) as error:
-            raise _unavailable(error) from error
+
+        return await _named(bounded())
+
+
+async def _named(command: Awaitable[Any]) -> Any:
+    """The command's reply, or its error as one of ours: ConfigurationRefused where the password is
+    wrong, DependencyUnavailable. What the server answers otherwise stays a ResponseError."""
+    try:
+        return await command
+    except AuthenticationError:
+        raise ConfigurationRefused(
+            "Valkey refuses the password in its URL.", hint="Correct the Valkey URL's password."
+        ) from None
+    except _REFUSED_FOR_NOW as error:
+        raise _unavailable(error) from error
+    except ResponseError:
+        raise
+    except (RedisError, OSError, TimeoutError) as error:
+        raise _unavailable(error) from error
 
 
 def _hold_keys(root_org_id: str, epoch: int, hold_id: str) -> list[str]:

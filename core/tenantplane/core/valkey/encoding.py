@@ -1,13 +1,16 @@
 """Requests to arguments, replies to answers: pure, the inverse of the reading in lua/.
 
-Money travels as decimal digits; an absent limit is an empty argument, or field. A level is one
-argument, its fields ended by newlines: the library keeps what it read from one by its text.
+Money travels as decimal digits; an absent limit is an empty argument, or field. What an admission
+says of itself is one argument, as is each of its levels, their fields ended by newlines: the library
+keeps what it read from a level by its text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import cast
 
 from tenantplane.core import money
 from tenantplane.core.errors import FieldError, InvalidInput
@@ -74,9 +77,8 @@ class Arguments:
         self._values.append("1" if value else "0")
 
     def integer(self, path: str, value: object, *, least: int = 0) -> None:
-        # bool is an int in Python; True dollars is a bug of the caller.
-        good = isinstance(value, int) and not isinstance(value, bool)
-        if not good or not least <= int(str(value)) <= MAX_INTEGER:
+        # Exactly: bool is an int in Python; True dollars is a bug of the caller.
+        if type(value) is not int or not least <= value <= MAX_INTEGER:
             self.fault(path, f"must be a whole number from {least} to {MAX_INTEGER}")
         self._values.append(str(value))
 
@@ -93,16 +95,16 @@ class Arguments:
 
     def root(self, value: str) -> None:
         """Checked only: the root stands in the keys."""
-        if not is_org_id(value):
+        if not _is_root(value):
             self.fault("root_org_id", "must be an org id (a DNS label)")
 
-    def level(self, path: str, level: Level) -> None:
+    def level(self, at: int, level: Level) -> None:
         """One argument; that of a level without faults is kept."""
         kept = _levels.get(id(level))
         if kept is None or kept[0] is not level:
             fields = Arguments()
-            _add_level(fields, path, level)
-            kept = level, "".join(f"{value}\n" for value in fields._values)
+            _add_level(fields, f"levels[{at}]", level)
+            kept = level, fields.in_one()
             if fields._faults:
                 self._faults += fields._faults
             else:
@@ -110,6 +112,12 @@ class Arguments:
                     _levels.clear()
                 _levels[id(level)] = kept
         self._values.append(kept[1])
+
+    def in_one(self) -> str:
+        """Makes one argument of all that was collected; answers it."""
+        fields = "\n".join((*self._values, ""))
+        self._values = [fields]
+        return fields
 
     def done(self) -> list[str]:
         """Raises InvalidInput that names every bad field."""
@@ -126,6 +134,11 @@ class Arguments:
 _levels: dict[int, tuple[Level, str]] = {}
 
 
+# The same few names come with every call: of orgs, roots, levels.
+_is_root = lru_cache(maxsize=10_000)(is_org_id)
+
+
+@lru_cache(maxsize=10_000)
 def _is_name(value: str) -> bool:
     try:
         size = len(value.encode())
@@ -157,7 +170,7 @@ def _add_levels(arguments: Arguments, levels: Sequence[Level]) -> None:
     if not levels:
         arguments.fault("levels", "must be one at least")
     for at, level in enumerate(levels):
-        arguments.level(f"levels[{at}]", level)
+        arguments.level(at, level)
 
 
 def admit_arguments(request: AdmitRequest) -> list[str]:
@@ -177,6 +190,7 @@ def admit_arguments(request: AdmitRequest) -> list[str]:
     arguments.integer("ttl_seconds", request.ttl_seconds, least=1)
     arguments.integer("window_ms", request.window_ms, least=1)
     arguments.flag(request.continues)
+    arguments.in_one()
     _add_levels(arguments, request.levels)
     return arguments.done()
 
@@ -199,6 +213,7 @@ def settle_arguments(
     arguments.integer("nanousd", nanousd)
     arguments.optional("tokens", tokens)
     arguments.flag(expired_only)
+    arguments.in_one()
     return arguments.done()
 
 
@@ -265,6 +280,9 @@ def begin_arguments(epoch: int) -> list[str]:
 
 # Of each level that limits a rate: its place, requests, tokens, and when the oldest of both leave.
 _WINDOW_PARTS = 5
+# Before the windows of an admission.
+_ADMITTED_PARTS = 5
+_PLACINGS = {placing.value.encode(): placing for placing in Placing}
 # Reason, kind, id, limit, used, retry after, period.
 _REFUSAL_PARTS = 7
 _PERIOD_PARTS = 8
@@ -291,23 +309,30 @@ def _not_open(parts: list[str]) -> EpochLost | NotInstalled:
     raise ValueError(f"the admission library answered {parts[:1]}, which this client does not know")
 
 
-def _window_uses(parts: list[str], levels: Sequence[Level]) -> tuple[WindowUse, ...]:
-    return tuple(
-        WindowUse(
-            level.kind,
-            level.id,
-            requests,
-            tokens,
-            level.requests_per_window,
-            level.tokens_per_window,
-            requests_reset_ms,
-            tokens_reset_ms,
+def _window_uses(
+    reply: Reply, first: int, end: int, levels: Sequence[Level]
+) -> tuple[WindowUse, ...]:
+    """Of the integers from `first` to before `end`."""
+    uses = []
+    numbers = cast("list[int]", reply)
+    for at in range(first, end, _WINDOW_PARTS):
+        place, requests, tokens, requests_reset_ms, tokens_reset_ms = numbers[
+            at : at + _WINDOW_PARTS
+        ]
+        level = levels[place]
+        uses.append(
+            WindowUse(
+                level.kind,
+                level.id,
+                requests,
+                tokens,
+                level.requests_per_window,
+                level.tokens_per_window,
+                requests_reset_ms,
+                tokens_reset_ms,
+            )
         )
-        for at, requests, tokens, requests_reset_ms, tokens_reset_ms in (
-            map(int, group) for group in _groups(parts, _WINDOW_PARTS)
-        )
-        for level in (levels[at],)
-    )
+    return tuple(uses)
 
 
 def _refused(parts: list[str], windows: tuple[WindowUse, ...] = ()) -> Refused:
@@ -326,35 +351,36 @@ def _refused(parts: list[str], windows: tuple[WindowUse, ...] = ()) -> Refused:
 
 def admit_answer(reply: Reply, levels: Sequence[Level]) -> AdmitAnswer:
     """`levels` are the request's: windows come by their place among them."""
-    match _texts(reply):
-        case ["ADMITTED", placing, held, deadline, windows, *parts]:
-            end = int(windows) * _WINDOW_PARTS
+    match reply:
+        case [b"ADMITTED", bytes(placing), int(held), int(deadline), int(windows), *_]:
+            end = _ADMITTED_PARTS + windows * _WINDOW_PARTS
+            shadowed = _texts(reply[end:])
             return Admitted(
-                Placing(placing),
-                int(held),
-                int(deadline),
-                _window_uses(parts[:end], levels),
-                tuple(_refused(group) for group in _groups(parts[end:], _REFUSAL_PARTS)),
+                _PLACINGS[placing],
+                held,
+                deadline,
+                _window_uses(reply, _ADMITTED_PARTS, end, levels),
+                tuple(_refused(group) for group in _groups(shadowed, _REFUSAL_PARTS)),
             )
-        case ["REFUSED", *parts]:
-            windows_of = _window_uses(parts[_REFUSAL_PARTS:], levels)
-            return _refused(parts[:_REFUSAL_PARTS], windows_of)
-        case ["STALE", known]:
+        case [b"REFUSED", *parts]:
+            windows_of = _window_uses(parts, _REFUSAL_PARTS, len(parts), levels)
+            return _refused(_texts(parts[:_REFUSAL_PARTS]), windows_of)
+        case [b"STALE", known]:
             return Stale(int(known))
-        case parts:
-            return _not_open(parts)
+        case _:
+            return _not_open(_texts(reply))
 
 
 def settle_answer(reply: Reply) -> SettleAnswer:
-    match _texts(reply):
-        case ["SETTLED", difference]:
-            return Settled(int(difference))
-        case ["ALREADY", stage, amount]:
-            return AlreadySettled(stage, int(amount))
-        case ["NOHOLD"]:
+    match reply:
+        case [b"SETTLED", int(difference)]:
+            return Settled(difference)
+        case [b"ALREADY", bytes(stage), int(amount)]:
+            return AlreadySettled(stage.decode(), amount)
+        case [b"NOHOLD"]:
             return NoHold()
-        case parts:
-            return _not_open(parts)
+        case _:
+            return _not_open(_texts(reply))
 
 
 def install_answer(reply: Reply) -> InstallAnswer:
@@ -402,17 +428,18 @@ def _open_calls(parts: list[str], levels: Sequence[Level]) -> OpenCalls:
 
 def spend_answer(reply: Reply, levels: Sequence[Level]) -> SpendAnswer:
     """`levels` are those that were asked for."""
-    match _texts(reply):
-        case ["SPEND", periods, windows, *parts]:
-            windows_at = int(periods) * _PERIOD_PARTS
-            calls_at = windows_at + int(windows) * _WINDOW_PARTS
+    match reply:
+        case [b"SPEND", int(periods), int(windows), *parts]:
+            windows_at = periods * _PERIOD_PARTS
+            calls_at = windows_at + windows * _WINDOW_PARTS
+            spends, calls = _texts(parts[:windows_at]), _texts(parts[calls_at:])
             return Spend(
-                tuple(_period_spend(group) for group in _groups(parts[:windows_at], _PERIOD_PARTS)),
-                _window_uses(parts[windows_at:calls_at], levels),
-                tuple(_open_calls(group, levels) for group in _groups(parts[calls_at:], 2)),
+                tuple(_period_spend(group) for group in _groups(spends, _PERIOD_PARTS)),
+                _window_uses(parts, windows_at, calls_at, levels),
+                tuple(_open_calls(group, levels) for group in _groups(calls, 2)),
             )
-        case parts:
-            return _not_open(parts)
+        case _:
+            return _not_open(_texts(reply))
 
 
 def expired_answer(reply: Reply) -> ExpiredAnswer:

@@ -7,6 +7,7 @@ epoch is the last part: a new epoch starts with no key at all, and those of old 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from tenantplane.core.ids import is_org_id
 
@@ -32,20 +33,25 @@ def is_hold_id(text: str) -> bool:
     return _HOLD_ID.fullmatch(text) is not None
 
 
-def of_root(root_org_id: str, epoch: int) -> list[str]:
+# The same few roots come with every call.
+@lru_cache(maxsize=10_000)
+def of_root(root_org_id: str, epoch: int) -> tuple[str, str, str]:
     """The three keys of a root, in the order in which the library names them.
 
     Raises ValueError where the root is no org id: it could point at another root's slot.
     """
     if not is_org_id(root_org_id):
         raise ValueError(f"root_org_id {root_org_id!r} is not an org id")
-    return [key % (root_org_id, epoch) for key in (MONEY, DEADLINES, DUE)]
+    return (
+        MONEY % (root_org_id, epoch),
+        DEADLINES % (root_org_id, epoch),
+        DUE % (root_org_id, epoch),
+    )
 
 
 def of_hold(root_org_id: str, hold_id: str, epoch: int) -> str:
     """Raises ValueError where either id could blur the borders between the parts."""
-    if not is_org_id(root_org_id):
-        raise ValueError(f"root_org_id {root_org_id!r} is not an org id")
+    of_root(root_org_id, epoch)
     if not is_hold_id(hold_id):
         raise ValueError(f"hold_id {hold_id!r} is not 1 to 80 letters, digits, '-' or '_'")
     return HOLD % (root_org_id, hold_id, epoch)

@@ -32,13 +32,13 @@ REQUEST = AdmitRequest(
 
 
 def test_limits_travel_as_digits_absent_ones_as_nothing_and_a_level_as_one_argument() -> None:
-    head = ["1", "acme", "4", "h", "5", "5", "6", "60", "60000", "0"]
+    head = "1\nacme\n4\nh\n5\n5\n6\n60\n60000\n0\n"
     level = "org\nacme\n0\n0\n10\n\n\n1\nmonth\n2026-02\n0\n9\n\n8\n"
-    assert encoding.admit_arguments(REQUEST) == [*head, level]
+    assert encoding.admit_arguments(REQUEST) == [head, level]
     shadow = Level("user", "u", concurrent_calls=3, shadow=True, suspended=True)
     changed = replace(REQUEST, levels=(shadow,), least_nanousd=2, continues=True)
     assert encoding.admit_arguments(changed) == [
-        *["1", "acme", "4", "h", "5", "2", "6", "60", "60000", "1"],
+        "1\nacme\n4\nh\n5\n2\n6\n60\n60000\n1\n",
         "user\nu\n1\n1\n\n\n3\n0\n",
     ]
 
@@ -102,7 +102,7 @@ def test_replies_become_answers() -> None:
     use = WindowUse("org", "acme", 1, 6, 10, 20, 59_000, 0)
     refusal: encoding.Reply = [b"HARDCAP", b"org", b"acme", b"8", b"7", b"1000", b"month"]
     refused = Refused(Reason.HARD_CAP, "org", "acme", 8, 7, 1000, "month")
-    admitted: encoding.Reply = [b"ADMITTED", b"new", b"5", b"99", 1, *windows, *refusal, *refusal]
+    admitted: encoding.Reply = [b"ADMITTED", b"new", 5, 99, 1, *windows, *refusal, *refusal]
     assert encoding.admit_answer(admitted, levels) == Admitted(
         Placing.NEW, 5, 99, (use,), (refused, refused)
     )
