@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.store.base import PutOp
 
-from tenantplane.core.audit.record import AuditRecord, seal
+from tenantplane.core.audit.record import RecordToSeal, seal
 from tenantplane.core.db import doctor
 from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.db.pool import Database
@@ -176,7 +176,7 @@ async def _call(plane: Plane) -> None:
         commit_by=clock.now() + _SOON,
         deadline_at=clock.now() + _SOON,
     )
-    record = AuditRecord(
+    record = RecordToSeal(
         record_id=plane.record_id,
         org_id=ORG,
         user_id="u",

@@ -26,9 +26,10 @@ def associated_data(purpose: str, org_id: str, *parts: str) -> bytes:
     """What a ciphertext is bound to: `purpose|org|…`, so that it opens in no other org, row or
     column (F60). Raises ValueError for a part that is empty or could blur the border of two."""
     named = (purpose, org_id, *parts)
-    if any(not part or _SEPARATOR in part for part in named):
+    bound = _SEPARATOR.join(named)
+    if not all(named) or bound.count(_SEPARATOR) != len(named) - 1:
         raise ValueError("each part of associated data is a non-empty text without '|'")
-    return _SEPARATOR.join(named).encode("utf-8")
+    return bound.encode("utf-8")
 
 
 class DataKey:

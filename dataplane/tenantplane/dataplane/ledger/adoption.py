@@ -172,7 +172,6 @@ async def _conclude(meter: Meter, event: UsageEvent) -> None:
             NanoUSD(event.cost_nanousd),
             estimated=event.stage == "estimated",
         ),
-        request=None,
         response={"reason": _REASON},
         occurred_at=event.occurred_at,
     )

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 from pydantic import JsonValue
 
 from tenantplane.core.apis.events import CallKind
 from tenantplane.core.apis.events import Stage as EventStage
-from tenantplane.core.audit.record import AuditRecord, SealedRecord, Status, seal
+from tenantplane.core.audit.content import NOTHING, Content, content_of
+from tenantplane.core.audit.record import RecordToSeal, SealedRecord, Status, seal
 from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.errors import DependencyUnavailable, NotFound
 from tenantplane.core.keys.envelope import DataKey, associated_data
@@ -30,9 +29,10 @@ from tenantplane.dataplane.ledger.rows import OutcomeAnswer, OutcomeRow, Outcome
 _log = logging.getLogger(__name__)
 
 _REQUEST_PURPOSE = "intent_request"
-# Canonical JSON of a megabyte takes a tenth of a second and more: nobody else's request waits for
-# it. Below this, a thread would cost more than it spares.
-_SEALED_ON_THE_LOOP = 16 * 1024
+# Writing and sealing a megabyte takes some milliseconds, and a tenth of a second where its canonical
+# JSON goes the long way: nobody else's request waits for it. Below this it is some 0.15 ms,
+# and a thread would cost about as much as it spares.
+_SEALED_ON_THE_LOOP = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +48,24 @@ class Call:
     thread_id: str | None
     kind: CallKind
     resource: str
+    # The intent's id as text, which a call needs four times and more.
+    hold_id: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def hold_id(self) -> str:
-        return str(self.intent_id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hold_id", str(self.intent_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What came of a call. `event_id` makes its commit repeatable."""
+    """What came of a call. `event_id` makes its commit repeatable; `request` is what its intent
+    says, if that is known."""
 
     event_id: UUID
     record_id: UUID
     status: Status
     usage: Usage
-    request: JsonValue
     response: JsonValue
+    request: Content = NOTHING
     occurred_at: datetime | None = None  # now, where it is not of the past
 
     @property
@@ -107,34 +109,33 @@ class Closer:
             raise _refused(call, answer)
         return Receipt(answer.record_id, answer.event_id, answer.cost_nanousd)
 
-    async def encrypt_request(self, org_id: str, intent_id: UUID, request: JsonValue) -> bytes:
+    async def encrypt_request(self, call: Call, request: Content) -> bytes:
         """Raises DependencyUnavailable (keys)."""
-        key = await self._keys.of(org_id)
-        return key.encrypt(json.dumps(request).encode(), _request_bound(org_id, intent_id))
+        key = await self._keys.of(call.org_id)
+        return key.encrypt(request, _request_bound(call))
 
-    async def decrypt_request(self, org_id: str, intent_id: UUID, ciphertext: bytes) -> JsonValue:
+    async def decrypt_request(self, call: Call, ciphertext: bytes) -> Content:
         """Raises DependencyUnavailable (keys), Forbidden (`ciphertext_refused`)."""
-        key = await self._keys.of(org_id)
-        request: JsonValue = json.loads(key.decrypt(ciphertext, _request_bound(org_id, intent_id)))
-        return request
+        key = await self._keys.of(call.org_id)
+        return Content(key.decrypt(ciphertext, _request_bound(call)))
 
     async def _outcome(self, call: Call, ending: Ending) -> OutcomeRow:
         occurred_at = ending.occurred_at or self._clock.now()
         key = await self._keys.of(call.org_id)
-        write = partial(_sealed, call, ending, occurred_at, key)
-        if _weighs_more_than(_SEALED_ON_THE_LOOP, ending.request, ending.response):
-            sealed = await asyncio.to_thread(write)
+        if _weighs_more_than(_SEALED_ON_THE_LOOP - len(ending.request), ending.response):
+            sealed = await asyncio.to_thread(_sealed, call, ending, occurred_at, key)
         else:
-            sealed = write()
+            sealed = _sealed(call, ending, occurred_at, key)
+        usage = ending.usage
         return OutcomeRow(
             org_id=call.org_id,
             intent_id=call.intent_id,
             stage=ending.stage,
             event_id=ending.event_id,
             record_id=ending.record_id,
-            input_tokens=ending.usage.input_tokens,
-            output_tokens=ending.usage.output_tokens,
-            cost_nanousd=ending.usage.cost_nanousd,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_nanousd=usage.cost_nanousd,
             occurred_at=occurred_at,
             ciphertext=sealed.ciphertext,
             entry=sealed.entry,
@@ -157,39 +158,47 @@ class Closer:
             _log.warning("call %s is not settled in Valkey yet: %s", call.intent_id, gone.detail)
 
 
+async def written(value: JsonValue) -> Content:
+    """As canonical JSON; what is large is written beside the loop."""
+    if _weighs_more_than(_SEALED_ON_THE_LOOP, value):
+        return await asyncio.to_thread(content_of, value)
+    return content_of(value)
+
+
 def _sealed(call: Call, ending: Ending, occurred_at: datetime, key: DataKey) -> SealedRecord:
-    record = AuditRecord(
+    record = RecordToSeal(
         record_id=ending.record_id,
         org_id=call.org_id,
         user_id=call.user_id,
-        run_id=call.run_id,
-        thread_id=call.thread_id,
-        call_no=call.call_no,
         kind=call.kind,
         resource=call.resource,
         occurred_at=occurred_at,
         status=ending.status,
+        run_id=call.run_id,
+        thread_id=call.thread_id,
+        call_no=call.call_no,
         request=ending.request,
-        response=ending.response,
+        response=content_of(ending.response),
     )
     return seal(record, key)
 
 
-def _weighs_more_than(limit: int, *contents: JsonValue) -> bool:
+def _weighs_more_than(limit: int, content: JsonValue) -> bool:
     """About so many bytes of JSON; looks no further than it must."""
-    weight, unseen = 0, list(contents)
-    while unseen and weight <= limit:
-        content = unseen.pop()
-        if isinstance(content, str):
-            weight += len(content)
-        elif isinstance(content, list | dict):
-            weight += 8 * len(content)
-            unseen.extend(content.values() if isinstance(content, dict) else content)
+    weight, parts = 0, [content]
+    for part in parts:  # which grow meanwhile
+        if isinstance(part, str):
+            weight += len(part)
+        elif isinstance(part, list | dict):
+            weight += 8 * len(part)
+            parts += part.values() if isinstance(part, dict) else part
+        if weight > limit:
+            return True
     return weight > limit
 
 
-def _request_bound(org_id: str, intent_id: UUID) -> bytes:
-    return associated_data(_REQUEST_PURPOSE, org_id, str(intent_id))
+def _request_bound(call: Call) -> bytes:
+    return associated_data(_REQUEST_PURPOSE, call.org_id, call.hold_id)
 
 
 def _refused(call: Call, answer: OutcomeAnswer) -> NotFound | DependencyUnavailable:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Generic, TypeVar
 
 import psycopg
@@ -24,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
+# A row, about how many bytes it has, and who waits for its answer.
+_Waiting = tuple[Row, int, "asyncio.Future[Answer]"]
 Append = Callable[[AsyncConnection[DictRow], Sequence[Row]], Awaitable[Sequence[Answer]]]
 
 # Beyond this a commit takes longer than its flush, and the rows behind it wait for nothing.
@@ -63,7 +67,7 @@ class GroupCommit(Generic[Row, Answer]):
         self._name = name
         self._weigh = weigh
         self._most = most
-        self._waiting: deque[tuple[Row, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[_Waiting[Row, Answer]] = deque()
         self._waiting_bytes = 0
         self._something = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -97,11 +101,11 @@ class GroupCommit(Generic[Row, Answer]):
         pause = _FIRST_PAUSE_SECONDS
         for _ in range(_ATTEMPTS - 1):
             try:
-                return await self.append(row)
+                return await self.enqueue(row)
             except CommitUnknown:
                 await asyncio.sleep(pause)
                 pause *= 2
-        return await self.append(row)
+        return await self.enqueue(row)
 
     def enqueue(self, row: Row) -> asyncio.Future[Answer]:
         """As `append`; the future outlives the cancellation of whoever awaits it shielded."""
@@ -111,7 +115,7 @@ class GroupCommit(Generic[Row, Answer]):
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + weight > MAX_WAITING_BYTES:
             raise self._unavailable("is overloaded")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((row, answer))
+        self._waiting.append((row, weight, answer))
         self._waiting_bytes += weight
         self._something.set()
         return answer
@@ -142,7 +146,7 @@ class GroupCommit(Generic[Row, Answer]):
             self._something.clear()
             await self._something.wait()
         # Those who gave up before their row was sent want nothing any more.
-        batch = [(row, answer) for row, answer in self._take_batch() if not answer.cancelled()]
+        batch = [entry for entry in self._take_batch() if not entry[2].cancelled()]
         if not batch:
             return
         try:
@@ -151,11 +155,11 @@ class GroupCommit(Generic[Row, Answer]):
             _fail(batch, self._unknown)
             raise
 
-    def _take_batch(self) -> list[tuple[Row, asyncio.Future[Answer]]]:
-        batch: list[tuple[Row, asyncio.Future[Answer]]] = []
+    def _take_batch(self) -> list[_Waiting[Row, Answer]]:
+        batch: list[_Waiting[Row, Answer]] = []
         taken = 0
         while self._waiting and len(batch) < self._most:
-            weight = self._weigh(self._waiting[0][0])
+            weight = self._waiting[0][1]
             if batch and taken + weight > MAX_BATCH_BYTES:
                 break
             batch.append(self._waiting.popleft())
@@ -166,21 +170,21 @@ class GroupCommit(Generic[Row, Answer]):
     async def _commit(
         self,
         connection: AsyncConnection[DictRow],
-        batch: list[tuple[Row, asyncio.Future[Answer]]],
+        batch: list[_Waiting[Row, Answer]],
     ) -> None:
         try:
-            answers = await self._bounded(connection, [row for row, _ in batch])
+            answers = await self._bounded(connection, [row for row, _, _ in batch])
         except (psycopg.DataError, psycopg.IntegrityError) as poisoned:
             await self._commit_singly(connection, batch, poisoned)
             return
-        for (_, waiter), answer in zip(batch, answers, strict=True):
+        for (_, _, waiter), answer in zip(batch, answers, strict=True):
             if not waiter.done():
                 waiter.set_result(answer)
 
     async def _commit_singly(
         self,
         connection: AsyncConnection[DictRow],
-        batch: list[tuple[Row, asyncio.Future[Answer]]],
+        batch: list[_Waiting[Row, Answer]],
         poisoned: psycopg.Error,
     ) -> None:
         """The batch was rolled back for one row that the table refuses: that one fails alone."""
@@ -196,14 +200,22 @@ class GroupCommit(Generic[Row, Answer]):
     async def _bounded(
         self, connection: AsyncConnection[DictRow], rows: Sequence[Row]
     ) -> Sequence[Answer]:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(COMMIT_TIMEOUT_SECONDS, self._hang_up, connection)
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
-                return await self._append(connection, rows)
-        except TimeoutError:
-            raise DependencyUnavailable(
-                f"Postgres did not commit the {self._name} in {COMMIT_TIMEOUT_SECONDS} s.",
-                retry_after_seconds=_RETRY_AFTER_SECONDS,
-            ) from None
+            return await self._append(connection, rows)
+        finally:
+            timer.cancel()
+
+    def _hang_up(self, connection: AsyncConnection[DictRow]) -> None:
+        """Ends the connection from here, so that the commit under way fails as a lost one does. To
+        cancel it instead would ask the server that hangs, and wait twice 5 s for its answer."""
+        _log.warning("Postgres did not commit the %s in %s s", self._name, COMMIT_TIMEOUT_SECONDS)
+        with (
+            suppress(psycopg.Error, OSError),  # it is lost already
+            socket.socket(fileno=os.dup(connection.fileno())) as end,
+        ):
+            end.shutdown(socket.SHUT_RDWR)
 
     def _fail_waiting(self) -> None:
         batch = list(self._waiting)
@@ -225,10 +237,8 @@ class GroupCommit(Generic[Row, Answer]):
         )
 
 
-def _fail(
-    batch: Sequence[tuple[Row, asyncio.Future[Answer]]], error: Callable[[], Exception]
-) -> None:
-    for _, waiter in batch:
+def _fail(batch: Sequence[_Waiting[Row, Answer]], error: Callable[[], Exception]) -> None:
+    for _, _, waiter in batch:
         if not waiter.done():
             waiter.set_exception(error())
             # Its caller may be gone: then nobody is left to fetch the exception.

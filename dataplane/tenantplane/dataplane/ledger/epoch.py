@@ -80,10 +80,15 @@ class FencedStore:
         self._versions: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._installed: dict[str, int] = {}  # by root: how often this process installed it
 
+    @property
+    def known_epoch(self) -> int:
+        """Most likely the one in force; 0 before the first call."""
+        return self._epoch or 0
+
     async def admit(self, request: AdmitRequest) -> tuple[Admitted | Refused | Stale, int]:
         """The answer, and the epoch under which it was given, which the intent must carry.
 
-        `request.epoch` is ignored. Raises DependencyUnavailable.
+        `request.epoch` is a guess, which spares a copy (`known_epoch`). Raises DependencyUnavailable.
         """
         versions = self._versions[request.root_org_id]
         if versions.get(request.org_id, 0) < request.snapshot_version:
@@ -93,7 +98,8 @@ class FencedStore:
         async def call(epoch: int) -> AdmitAnswer:
             nonlocal used
             used = epoch
-            return await self._store.admit(replace(request, epoch=epoch))
+            asked = request if request.epoch == epoch else replace(request, epoch=epoch)
+            return await self._store.admit(asked)
 
         return await self._fenced(request.root_org_id, call), used
 
@@ -154,24 +160,48 @@ class FencedStore:
         root_org_id: str,
         call: Callable[[int], Awaitable[Answer | EpochLost | NotInstalled]],
     ) -> Answer:
+        epoch = self._epoch
+        if epoch is None:
+            return await self._healed(root_org_id, call)
+        installed = self._installed.get(root_org_id, 0)
+        answer = await _twice(call, epoch)
+        if isinstance(answer, EpochLost | NotInstalled):
+            return await self._healed(root_org_id, call, (answer, epoch, installed))
+        return answer
+
+    async def _healed(
+        self,
+        root_org_id: str,
+        call: Callable[[int], Awaitable[Answer | EpochLost | NotInstalled]],
+        ill: tuple[EpochLost | NotInstalled, int, int] | None = None,
+    ) -> Answer:
+        """The answer once it is none of these, within bounds. `ill` is such an answer, the epoch
+        under which it was given, and how often the root was installed before it was asked for."""
         try:
             async with asyncio.timeout(HEALING_SECONDS):
                 while True:
+                    if ill is not None:
+                        await self._heal(root_org_id, *ill)
                     epoch = self._epoch if self._epoch is not None else await self.refresh()
                     installed = self._installed.get(root_org_id, 0)
                     answer = await _twice(call, epoch)
-                    if isinstance(answer, EpochLost):
-                        await self._renew(epoch, answer.open_epoch)
-                    elif isinstance(answer, NotInstalled):
-                        await self._install(root_org_id, epoch, installed)
-                    else:
+                    if not isinstance(answer, EpochLost | NotInstalled):
                         return answer
+                    ill = (answer, epoch, installed)
         except TimeoutError:
             raise DependencyUnavailable(
                 f"Limits could not be rebuilt in {HEALING_SECONDS:.0f} s.",
                 hint="Nothing is admitted until they are; try again.",
                 retry_after_seconds=1,
             ) from None
+
+    async def _heal(
+        self, root_org_id: str, answer: EpochLost | NotInstalled, epoch: int, installed: int
+    ) -> None:
+        if isinstance(answer, EpochLost):
+            await self._renew(epoch, answer.open_epoch)
+        else:
+            await self._install(root_org_id, epoch, installed)
 
     async def _renew(self, lost: int, open_epoch: int | None) -> None:
         async with self._renewing:

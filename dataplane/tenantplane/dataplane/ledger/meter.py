@@ -34,7 +34,7 @@ from tenantplane.dataplane.gate.shadow import ShadowReport
 from tenantplane.dataplane.ledger.background import Background
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.calls import CallRequest, LevelSpend, Receipt, Usage
-from tenantplane.dataplane.ledger.closing import Call, Closer, Ending
+from tenantplane.dataplane.ledger.closing import Call, Closer, Ending, written
 from tenantplane.dataplane.ledger.epoch import FencedStore
 from tenantplane.dataplane.ledger.excess import Excesses
 from tenantplane.dataplane.ledger.journal import Journal
@@ -112,13 +112,7 @@ class Meter:
         if request.count_request:
             self.refusals.require_room(snapshot, tenant)
         placement = await self._prepare(tenant, snapshot, request)
-        placing = self.background.spawn(self._placer.place(placement))
-        try:
-            placed = await asyncio.shield(placing)
-        except asyncio.CancelledError:
-            self.background.spawn(self._withdraw_once_placed(placing, placement.call))
-            raise
-        return OpenCall(self, placement, placed)
+        return OpenCall(self, placement, await self._placer.place(placement))
 
     async def enlarge(
         self, placement: Placement, intent: IntentRow, request: CallRequest, snapshot: Snapshot
@@ -133,8 +127,13 @@ class Meter:
 
     async def close_call(self, call: Call, ending: Ending, held_nanousd: NanoUSD) -> Receipt:
         """Goes on to its end when its caller is cancelled; use `OpenCall`."""
-        closing = self.closer.close(call, ending, held_nanousd=held_nanousd)
-        return await asyncio.shield(self.background.spawn(closing))
+        try:
+            return await self.closer.close(call, ending, held_nanousd=held_nanousd)
+        except asyncio.CancelledError:
+            # Once more from the beginning, which changes nothing of what was done: the ids are the
+            # same. A task of its own for each call would cost more than this costs those few.
+            self.background.spawn(self.closer.close(call, ending, held_nanousd=held_nanousd))
+            raise
 
     async def spend(
         self, snapshot: Snapshot, tenant: TenantContext | None = None
@@ -178,10 +177,9 @@ class Meter:
             resource=request.resource,
         )
         admission = self._admission(tenant, snapshot, request, call.hold_id)
-        ciphertext = await self.closer.encrypt_request(
-            call.org_id, call.intent_id, request.audit_request
-        )
-        return Placement(call, request, tenant, snapshot, admission, ciphertext)
+        content = await written(request.audit_request)
+        ciphertext = await self.closer.encrypt_request(call, content)
+        return Placement(call, request, tenant, snapshot, admission, content, ciphertext)
 
     def _admission(
         self, tenant: TenantContext, snapshot: Snapshot, request: CallRequest, hold_id: str
@@ -189,7 +187,7 @@ class Meter:
         now = self.database.clock.now()
         return AdmitRequest(
             root_org_id=snapshot.root_org_id,
-            epoch=0,  # the fenced store puts the one in force
+            epoch=self.store.known_epoch,
             org_id=tenant.org_id,
             snapshot_version=snapshot.version,
             hold_id=hold_id,
@@ -202,11 +200,6 @@ class Meter:
             ),
             continues=not request.count_request,
         )
-
-    async def _withdraw_once_placed(self, placing: asyncio.Task[Placed], call: Call) -> None:
-        await asyncio.wait([placing])
-        if not placing.cancelled() and placing.exception() is None:
-            await self._placer.withdraw(call)
 
 
 class OpenCall:
@@ -285,7 +278,7 @@ class OpenCall:
             record_id=record_id,
             status=status,
             usage=usage,
-            request=self._placement.request.audit_request,
+            request=self._placement.content,
             response=response,
         )
         return await self._meter.close_call(self._placement.call, ending, self.held_nanousd)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.audit.content import Content
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import (
     Conflict,
@@ -40,6 +41,8 @@ _log = logging.getLogger(__name__)
 _MOST_ROUNDS = 5
 _WITHDRAWAL_ATTEMPTS = 60
 _WITHDRAWAL_PAUSE_SECONDS = 1.0
+# A release must not overtake the admission that it ends, on another connection to the store.
+_OVERTAKEN_AFTER_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Placement:
     tenant: TenantContext
     snapshot: Snapshot
     admission: AdmitRequest
+    content: Content
     request_ciphertext: bytes
 
 
@@ -87,7 +91,8 @@ class Placer:
         """Returns once the intent is durable: the call may be made.
 
         Raises what the store refuses, DependencyUnavailable, and Conflict where the run made this
-        call number already; no call may be made then, and the hold is given back.
+        call number already; no call may be made then, nor by a caller that is cancelled meanwhile,
+        and the hold is given back.
         """
         try:
             return await self._place(placement)
@@ -131,7 +136,6 @@ class Placer:
             record_id=new_id(),
             status="interrupted",
             usage=NOTHING_USED,
-            request=None,
             response={"reason": "the call was not made"},
         )
         for attempt in range(_WITHDRAWAL_ATTEMPTS):
@@ -150,15 +154,36 @@ class Placer:
 
     async def _place(self, placement: Placement) -> Placed:
         for _ in range(_MOST_ROUNDS):
-            admitted, epoch = await self._admit(placement.admission, placement)
+            try:
+                admitted, epoch = await self._admit(placement.admission, placement)
+            except asyncio.CancelledError:
+                self._background.spawn(self._give_back_later(placement.call))
+                raise
             intent = self._intent(placement, admitted, epoch)
-            status = await asyncio.shield(self._journal.intend(intent))
+            committing = self._journal.intend(intent)
+            try:
+                status = await asyncio.shield(committing)
+            except asyncio.CancelledError:
+                self._background.spawn(self._withdraw_once_known(committing, placement.call))
+                raise
             if status is IntentStatus.OK:
                 return Placed(intent, admitted)
             if status is not IntentStatus.EPOCH:
                 raise _intent_refused(status, placement.call)
             await self._store.refresh()
         raise _epoch_moves()
+
+    async def _give_back_later(self, call: Call) -> None:
+        """Whether it was admitted is not known, and the request may be on its way still."""
+        await asyncio.sleep(_OVERTAKEN_AFTER_SECONDS)
+        await self._give_back(call)
+
+    async def _withdraw_once_known(
+        self, committing: asyncio.Future[IntentStatus], call: Call
+    ) -> None:
+        await asyncio.wait([committing])
+        unknown = isinstance(committing.exception(), CommitUnknown)
+        await self.withdraw(call, after_barrier=unknown)
 
     async def _admit(self, admission: AdmitRequest, placement: Placement) -> tuple[Admitted, int]:
         asked_at = self._refusals.now()

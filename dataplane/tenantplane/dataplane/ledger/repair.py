@@ -74,7 +74,6 @@ async def _correct(meter: Meter, org_id: str, report: ProviderReport) -> None:
             record_id=new_id(),
             status="interrupted",
             usage=Usage(reported.input_tokens, reported.output_tokens, reported.cost_nanousd),
-            request=None,
             response={"reason": _REASON},
         )
         await meter.closer.close(call, ending)

