@@ -56,10 +56,6 @@ _REDUNDANT: Final = {
     ("tp.verify_proof", "not asked: proof IS NULL"): (
         "a NULL proof names no key, and no key is found for it"
     ),
-    (
-        "dataplane.append_intents",
-        "not asked: FOUND, of: FOUND AND (known.run_id, known.call_no) = ",
-    ): ("where no row was found, its columns are NULL, and equal to nothing"),
 }
 
 

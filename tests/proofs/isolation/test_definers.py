@@ -17,7 +17,13 @@ from tenantplane.core.ids import new_id
 from tenantplane.core.money import NanoUSD
 from tenantplane.core.valkey.requests import Slot
 from tenantplane.dataplane.ledger.call_ids import new_call_id
-from tenantplane.dataplane.ledger.rows import IntentRow, OutcomeRow, slots_to_json
+from tenantplane.dataplane.ledger.rows import (
+    IntentRow,
+    OutcomeRow,
+    intent_parameters,
+    outcome_answers,
+    outcome_parameters,
+)
 from tenantplane.dataplane.ledger.statements import statement
 from tenantplane.dataplane.sources.vectors.library import EmbeddingSpace, Library, NewChunk
 from tests.fixtures.isolation import PlaneDatabase, Refusal, Seen, TwoTenants
@@ -114,60 +120,34 @@ def _outcome(intent: IntentRow) -> OutcomeRow:
 async def _append_intents(
     ledger: Ledger, rows: Sequence[IntentRow], proofs: Sequence[str]
 ) -> list[str]:
-    values = {
-        "org_ids": [r.org_id for r in rows],
-        "proofs": list(proofs),
-        "intent_ids": [r.intent_id for r in rows],
-        "root_org_ids": [r.root_org_id for r in rows],
-        "run_ids": [r.run_id for r in rows],
-        "call_nos": [r.call_no for r in rows],
-        "thread_ids": [r.thread_id for r in rows],
-        "user_ids": [r.user_id for r in rows],
-        "key_ids": [r.key_id for r in rows],
-        "kinds": [r.kind for r in rows],
-        "resources": [r.resource for r in rows],
-        "holds": [r.hold_nanousd for r in rows],
-        "price_books": [r.price_book_version for r in rows],
-        "idempotency_keys": [r.idempotency_key for r in rows],
-        "epochs": [r.epoch for r in rows],
-        "slot_lists": [slots_to_json(r.slots) for r in rows],
-        "requests": [r.request_ciphertext for r in rows],
-        "commit_bys": [r.commit_by for r in rows],
-        "deadlines": [r.deadline_at for r in rows],
-    }
-    return [row["status"] for row in await _answers(ledger, "append_intents", values)]
+    values = intent_parameters(rows, _by_org(rows, proofs))
+    answer = await _answer(ledger, "append_intents", values)
+    statuses: list[str] = answer["statuses"]
+    return statuses
 
 
 async def _append_outcomes(
     ledger: Ledger, rows: Sequence[OutcomeRow], proofs: Sequence[str]
 ) -> list[tuple[str, UUID, UUID, int]]:
-    values = {
-        "org_ids": [r.org_id for r in rows],
-        "proofs": list(proofs),
-        "intent_ids": [r.intent_id for r in rows],
-        "stages": [r.stage for r in rows],
-        "event_ids": [r.event_id for r in rows],
-        "record_ids": [r.record_id for r in rows],
-        "input_tokens": [r.input_tokens for r in rows],
-        "output_tokens": [r.output_tokens for r in rows],
-        "costs": [r.cost_nanousd for r in rows],
-        "occurred_ats": [r.occurred_at for r in rows],
-        "ciphertexts": [r.ciphertext for r in rows],
-        "entries": [r.entry for r in rows],
-    }
-    return [
-        (row["status"], row["event_id"], row["record_id"], row["cost_nanousd"])
-        for row in await _answers(ledger, "append_outcomes", values)
-    ]
+    values = outcome_parameters(rows, _by_org(rows, proofs))
+    answer = await _answer(ledger, "append_outcomes", values)
+    answers = outcome_answers(rows, answer["statuses"], answer["standing"])
+    return [(a.status, a.event_id, a.record_id, a.cost_nanousd) for a in answers]
 
 
-async def _answers(ledger: Ledger, name: str, values: dict[str, object]) -> list[dict[str, Any]]:
-    """One for each row: a bad row fails alone, and never the others' with it."""
+def _by_org(rows: Sequence[IntentRow | OutcomeRow], proofs: Sequence[str]) -> dict[str, str]:
+    return {row.org_id: proof for row, proof in zip(rows, proofs, strict=True)}
+
+
+async def _answer(ledger: Ledger, name: str, values: dict[str, object]) -> dict[str, Any]:
+    """For each row: a bad row fails alone, and never the others' with it."""
     async with ledger.database.append_connection() as connection:
         try:
-            return await (await connection.execute(statement(name), values)).fetchall()
+            answer = await (await connection.execute(statement(name), values)).fetchone()
         except psycopg.Error as failed:
             pytest.fail(f"{name} answered no row: {failed}")
+    assert answer is not None
+    return answer
 
 
 async def _intents_with_anothers_proof(rivals: Rivals) -> int:

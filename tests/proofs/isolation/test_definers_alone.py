@@ -129,18 +129,21 @@ async def test_an_outcome_of_the_same_ids_ends_the_call_of_its_own_org(
 async def test_a_good_proof_before_it_covers_no_forged_one(
     rivals: Rivals, proof_cases: ProofCases
 ) -> None:
-    """What was checked for the row before counts for the same org and proof alone."""
+    """Each org's rows come with a proof of that org's own, and with no other."""
     ledger, own = rivals.ledger, rivals.proof(rivals.intruder)
-    for org_id, proof in (
-        (rivals.victim, own),
-        (rivals.intruder, own[:-1] + ("0" if own[-1] != "0" else "1")),
-        (rivals.intruder, secrets.token_hex(8)),
-    ):
-        rows = [await _intent(ledger, rivals.intruder), await _intent(ledger, org_id)]
-        assert await _append_intents(ledger, rows, [own, proof]) == ["ok", "forged"]
-        outcomes = [_outcome(row) for row in rows]
-        answers = await _append_outcomes(ledger, outcomes, [own, proof])
-        assert [answer[0] for answer in answers] == ["ok", "forged"]
+    theirs = await _intent(ledger, rivals.victim)
+    rows = [await _intent(ledger, rivals.intruder), theirs]
+    assert await _append_intents(ledger, rows, [own, own]) == ["ok", "forged"]
+    answers = await _append_outcomes(ledger, [_outcome(row) for row in rows], [own, own])
+    assert [answer[0] for answer in answers] == ["ok", "forged"]
+    for proof in (own[:-1] + ("0" if own[-1] != "0" else "1"), secrets.token_hex(8)):
+        mine = await _intent(ledger, rivals.intruder)
+        theirs = await _intent(ledger, rivals.victim)
+        proofs = [proof, rivals.proof(rivals.victim)]
+        assert await _append_intents(ledger, [mine, theirs], proofs) == ["forged", "ok"]
+        outcomes = [_outcome(mine), _outcome(theirs)]
+        answers = await _append_outcomes(ledger, outcomes, proofs)
+        assert [answer[0] for answer in answers] == ["forged", "ok"]
     proof_cases.add(6)
 
 

@@ -22,7 +22,7 @@ from tenantplane.core.db import doctor
 from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.db.doctor import Finding
 from tenantplane.core.db.jobs import require_registered
-from tenantplane.core.db.proof import PROOF_LIFE_SECONDS, make_proof
+from tenantplane.core.db.proof import Proofs
 from tenantplane.core.db.sessions import Session, SessionCursor
 from tenantplane.core.db.settings import DatabaseSettings
 from tenantplane.core.db.statements import statement
@@ -71,7 +71,8 @@ class Database:
         self.name = name
         self.clock = DatabaseClock()
         self._settings = settings
-        self._key = settings.context_key_bytes()
+        key = settings.context_key_bytes()
+        self._proofs = Proofs(settings.context_key_id, key, self.clock.unix)
         self._shares = _shares(settings)
         self._app = self._pool(settings.app_dsn.get_secret_value(), "app")
         self._system = self._pool(settings.system_dsn.get_secret_value(), "system")
@@ -126,12 +127,11 @@ class Database:
         return self._settings.context_key_id
 
     def proof_for(self, org_id: str) -> str:
-        """A proof for `org_id` that the database accepts for the next 60 seconds.
+        """A proof for `org_id` that the database accepts for the next 55 seconds.
 
         Raises ValueError where `org_id` is not an org id.
         """
-        expiry = int(self.clock.unix()) + PROOF_LIFE_SECONDS
-        return make_proof(self._settings.context_key_id, self._key, org_id, expiry)
+        return self._proofs.of(org_id)
 
     @asynccontextmanager
     async def tenant_tx(self, org_id: str) -> AsyncIterator[TenantCursor]:

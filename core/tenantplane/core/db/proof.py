@@ -10,11 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
+from typing import Final
 
 from tenantplane.core.ids import is_org_id
 
 PROOF_LIFE_SECONDS = 60
 KEY_BYTES = 32
+# A small part of a proof's life, so that what is sent with it is always in time.
+_REUSE_SECONDS: Final = 5.0
+_MAX_KEPT: Final = 10_000
 _BLOCK_BYTES = 64  # SHA-256's block, RFC 2104 section 2
 _KEY_ID = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
 
@@ -37,6 +42,33 @@ def make_proof(key_id: str, key: bytes, org: str, expiry_unix: int) -> str:
         raise ValueError(f"{org!r} is not an org id (a DNS label of at most 40 characters)")
     mac = hmac.digest(key, f"{org}|{expiry_unix}".encode("ascii"), "sha256")
     return f"{key_id}.{expiry_unix}.{mac.hex()}"
+
+
+class Proofs:
+    """Proofs of one service for many orgs, each made once in 5 seconds of the database's clock `unix`.
+
+    Not for several threads.
+    """
+
+    def __init__(self, key_id: str, key: bytes, unix: Callable[[], float]) -> None:
+        self._key_id = key_id
+        self._key = key
+        self._unix = unix
+        self._made: dict[str, str] = {}
+        self._since = 0.0
+
+    def of(self, org_id: str) -> str:
+        """Valid for 55 seconds at least. Raises ValueError where it is no org id."""
+        now = self._unix()
+        # Also where the clock was set back: the database may be another one now.
+        if not 0.0 <= now - self._since < _REUSE_SECONDS or len(self._made) >= _MAX_KEPT:
+            self._made.clear()
+            self._since = now
+        proof = self._made.get(org_id)
+        if proof is None:
+            expiry = int(now) + PROOF_LIFE_SECONDS
+            proof = self._made[org_id] = make_proof(self._key_id, self._key, org_id, expiry)
+        return proof
 
 
 def hmac_pads(key: bytes) -> tuple[bytes, bytes]:

@@ -15,8 +15,9 @@ from tenantplane.dataplane.ledger.rows import (
     IntentStatus,
     OutcomeAnswer,
     OutcomeRow,
-    OutcomeStatus,
-    slots_to_json,
+    intent_parameters,
+    outcome_answers,
+    outcome_parameters,
 )
 from tenantplane.dataplane.ledger.statements import statement
 
@@ -62,60 +63,21 @@ class Journal:
     async def _append_intents(
         self, connection: AsyncConnection[DictRow], rows: Sequence[IntentRow]
     ) -> list[IntentStatus]:
+        proofs = {row.org_id: self._database.proof_for(row.org_id) for row in rows}
         cursor = await connection.execute(
-            statement("append_intents"),
-            {
-                "org_ids": [r.org_id for r in rows],
-                "proofs": [self._database.proof_for(r.org_id) for r in rows],
-                "intent_ids": [r.intent_id for r in rows],
-                "root_org_ids": [r.root_org_id for r in rows],
-                "run_ids": [r.run_id for r in rows],
-                "call_nos": [r.call_no for r in rows],
-                "thread_ids": [r.thread_id for r in rows],
-                "user_ids": [r.user_id for r in rows],
-                "key_ids": [r.key_id for r in rows],
-                "kinds": [r.kind for r in rows],
-                "resources": [r.resource for r in rows],
-                "holds": [r.hold_nanousd for r in rows],
-                "price_books": [r.price_book_version for r in rows],
-                "idempotency_keys": [r.idempotency_key for r in rows],
-                "epochs": [r.epoch for r in rows],
-                "slot_lists": [slots_to_json(r.slots) for r in rows],
-                "requests": [r.request_ciphertext for r in rows],
-                "commit_bys": [r.commit_by for r in rows],
-                "deadlines": [r.deadline_at for r in rows],
-            },
+            statement("append_intents"), intent_parameters(rows, proofs)
         )
-        return [IntentStatus(row["status"]) for row in await cursor.fetchall()]
+        answer = await cursor.fetchone()
+        assert answer is not None, "a function answers"
+        return [IntentStatus(status) for status in answer["statuses"]]
 
     async def _append_outcomes(
         self, connection: AsyncConnection[DictRow], rows: Sequence[OutcomeRow]
     ) -> list[OutcomeAnswer]:
-        # In one order everywhere: two processes that lock the same intents would wait in a circle.
-        order = sorted(range(len(rows)), key=lambda at: rows[at].intent_id)
-        ordered = [rows[at] for at in order]
+        proofs = {row.org_id: self._database.proof_for(row.org_id) for row in rows}
         cursor = await connection.execute(
-            statement("append_outcomes"),
-            {
-                "org_ids": [r.org_id for r in ordered],
-                "proofs": [self._database.proof_for(r.org_id) for r in ordered],
-                "intent_ids": [r.intent_id for r in ordered],
-                "stages": [r.stage for r in ordered],
-                "event_ids": [r.event_id for r in ordered],
-                "record_ids": [r.record_id for r in ordered],
-                "input_tokens": [r.input_tokens for r in ordered],
-                "output_tokens": [r.output_tokens for r in ordered],
-                "costs": [r.cost_nanousd for r in ordered],
-                "occurred_ats": [r.occurred_at for r in ordered],
-                "ciphertexts": [r.ciphertext for r in ordered],
-                "entries": [r.entry for r in ordered],
-            },
+            statement("append_outcomes"), outcome_parameters(rows, proofs)
         )
-        answers = [
-            OutcomeAnswer(
-                OutcomeStatus(row["status"]), row["event_id"], row["record_id"], row["cost_nanousd"]
-            )
-            for row in await cursor.fetchall()
-        ]
-        by_row = dict(zip(order, answers, strict=True))
-        return [by_row[at] for at in range(len(rows))]
+        answer = await cursor.fetchone()
+        assert answer is not None, "a function answers"
+        return outcome_answers(rows, answer["statuses"], answer["standing"])

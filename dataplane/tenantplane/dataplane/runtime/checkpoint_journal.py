@@ -25,7 +25,6 @@ from tenantplane.dataplane.runtime.checkpoint_rows import (
     ThreadKey,
     WriteRow,
 )
-from tenantplane.dataplane.runtime.proofs import Proofs
 from tenantplane.dataplane.runtime.statements import statement
 
 _RETRY_AFTER_SECONDS = 1.0
@@ -44,7 +43,7 @@ class CheckpointJournal:
     """Rows of all orgs, on one connection to append and one to read."""
 
     def __init__(self, database: Database) -> None:
-        self._proofs = Proofs(database.proof_for)
+        self._database = database
         self._reads: GroupCommit[ThreadKey, Rows | None] = GroupCommit(
             database, self._latest, name="read of checkpoints", weigh=lambda _: 1
         )
@@ -91,7 +90,7 @@ class CheckpointJournal:
         wanted: dict[str, list[dict[str, str]]] = {}
         for thread in dict.fromkeys(batch):
             wanted.setdefault(thread.org_id, []).append({"t": thread.thread_id, "n": thread.ns})
-        tenants = [{"o": o, "p": self._proofs.of(o), "w": wanted[o]} for o in wanted]
+        tenants = [{"o": o, "p": self._database.proof_for(o), "w": wanted[o]} for o in wanted]
         cursor = await connection.execute(
             statement("latest_checkpoints"),
             {"wanted": _encode(tenants), "most_bytes": _MOST_BYTES_TOGETHER},
@@ -104,7 +103,7 @@ class CheckpointJournal:
     async def _append(
         self, connection: AsyncConnection[DictRow], batch: Sequence[StateRows]
     ) -> list[bool]:
-        proofs = {rows.org_id: self._proofs.of(rows.org_id) for rows in batch}
+        proofs = {rows.org_id: self._database.proof_for(rows.org_id) for rows in batch}
         cursor = await connection.execute(
             statement("append_checkpoints"), _parameters(batch, proofs)
         )

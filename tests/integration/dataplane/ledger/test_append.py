@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from tenantplane.core.errors import InvalidInput
 from tenantplane.core.ids import new_id
 from tenantplane.core.money import NanoUSD
 from tenantplane.core.valkey.requests import Slot
@@ -23,7 +25,7 @@ from tenantplane.dataplane.ledger.rows import (
     IntentStatus,
     OutcomeRow,
     OutcomeStatus,
-    slots_to_json,
+    intent_parameters,
 )
 from tenantplane.dataplane.ledger.statements import statement
 from tests.fixtures.ledger import Ledger, MakeLedger
@@ -100,15 +102,22 @@ async def test_each_bad_intent_of_a_batch_fails_alone(ledger: Ledger, new_org: s
     assert await ledger.open_holds_in_postgres(new_org) == 2000
 
 
-async def test_a_row_that_the_table_refuses_fails_alone(ledger: Ledger, new_org: str) -> None:
-    good, poisoned = await an_intent(ledger, new_org), await an_intent(ledger, new_org, call_no=-1)
+@pytest.mark.parametrize(
+    "poison",
+    [{"call_no": -1}, {"call_no": 2**70}, {"resource": "\0"}, {"resource": "\ud800"}],
+    ids=["out of bounds", "beyond 64 bits", "a null", "half a character"],
+)
+async def test_a_row_that_the_table_refuses_fails_alone(
+    ledger: Ledger, new_org: str, poison: dict[str, Any]
+) -> None:
+    good, poisoned = await an_intent(ledger, new_org), await an_intent(ledger, new_org, **poison)
     results = await asyncio.gather(
         ledger.meter.journal.intend(good),
         ledger.meter.journal.intend(poisoned),
         return_exceptions=True,
     )
     assert results[0] is IntentStatus.OK
-    assert isinstance(results[1], Exception)
+    assert isinstance(results[1], InvalidInput)
 
 
 @pytest.mark.fault("F15")
@@ -117,7 +126,8 @@ async def test_a_forged_proof_fails_alone(ledger: Ledger, new_org: str) -> None:
     rows = [await an_intent(ledger, new_org), await an_intent(ledger, other)]
     proof = ledger.database.proof_for(new_org)  # the second row claims another org with it
     async with app_connection(ledger) as connection:
-        statuses = await append(connection, rows, proofs=[proof, proof])
+        statuses = await append_proven(connection, rows, {new_org: proof, other: proof})
+        await connection.commit()
     assert statuses == ["ok", "forged"]
     assert await ledger.open_holds_in_postgres(other) == 0
 
@@ -149,6 +159,52 @@ async def test_an_actual_outcome_corrects_an_estimated_one(ledger: Ledger, new_o
         {"stage": "estimated", "delta_nanousd": 1000},
         {"stage": "actual", "delta_nanousd": -700},
     ]
+
+
+async def test_each_outcome_of_a_batch_is_answered_for_itself(ledger: Ledger, new_org: str) -> None:
+    intents = [await an_intent(ledger, new_org) for _ in range(4)]
+    await intend(ledger, *intents[:3])
+    done, fresh, again = (an_outcome(intent, 300) for intent in intents[:3])
+    assert (await conclude(ledger, done), await conclude(ledger, again)) == ("ok", "ok")
+    other = an_outcome(intents[0], 9)
+    batch = [other, fresh, an_outcome(intents[3], 5), again]
+
+    answers = await asyncio.gather(*(ledger.meter.journal.conclude(row) for row in batch))
+
+    assert [answer.status for answer in answers] == ["final", "ok", "unknown", "duplicate"]
+    assert [(a.event_id, a.record_id, a.cost_nanousd) for a in answers] == [
+        (row.event_id, row.record_id, row.cost_nanousd) for row in (done, *batch[1:])
+    ]
+
+
+async def test_two_outcomes_of_one_call_in_a_batch_are_committed_one_after_the_other(
+    ledger: Ledger, new_org: str
+) -> None:
+    intents = [await an_intent(ledger, new_org) for _ in range(2)]
+    await intend(ledger, *intents)
+    batch = [
+        an_outcome(intents[0], 1000, stage="estimated"),
+        an_outcome(intents[0], 300),
+        an_outcome(intents[1], 20),
+    ]
+    answers = await asyncio.gather(*(ledger.meter.journal.conclude(row) for row in batch))
+    assert [answer.status for answer in answers] == ["ok"] * 3
+    rows = await ledger.query(
+        "SELECT sum(delta_nanousd)::bigint AS nanousd FROM dataplane.outcome"
+        " WHERE org_id = %(org)s",
+        org=new_org,
+    )
+    assert rows == [{"nanousd": 320}]
+
+
+async def test_repeated_intents_of_a_batch_are_one_and_the_largest(
+    ledger: Ledger, new_org: str
+) -> None:
+    row = await an_intent(ledger, new_org)
+    batch = [replace(row, hold_nanousd=NanoUSD(hold)) for hold in (1000, 5000, 200)]
+    another = await an_intent(ledger, new_org)
+    assert await intend(ledger, *batch, another) == [IntentStatus.OK] * 4
+    assert await ledger.open_holds_in_postgres(new_org) == 6000
 
 
 async def test_an_outcome_without_an_intent_is_refused(ledger: Ledger, new_org: str) -> None:
@@ -216,7 +272,7 @@ async def test_intents_are_refused_under_an_older_snapshot(ledger: Ledger, new_o
     async with app_connection(ledger) as connection:
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
         with pytest.raises(psycopg.errors.InvalidTransactionState):
-            await append(connection, [row], proofs=[ledger.database.proof_for(new_org)])
+            await append(connection, [row])
 
 
 def app_connection(ledger: Ledger) -> _Connection:
@@ -242,36 +298,16 @@ class _Connection:
         await self._connection.close()
 
 
-async def append(
-    connection: Any, rows: list[IntentRow], proofs: list[str] | None = None
+async def append(connection: Any, rows: list[IntentRow]) -> list[str]:
+    proofs = {row.org_id: connection.proof_for(row.org_id) for row in rows}
+    return await append_proven(connection, rows, proofs)
+
+
+async def append_proven(
+    connection: Any, rows: list[IntentRow], proofs: Mapping[str, str]
 ) -> list[str]:
-    cursor = await connection.execute(
-        statement("append_intents"),
-        {
-            "org_ids": [r.org_id for r in rows],
-            "proofs": proofs or [connection.proof_for(r.org_id) for r in rows],
-            "intent_ids": [r.intent_id for r in rows],
-            "root_org_ids": [r.root_org_id for r in rows],
-            "run_ids": [r.run_id for r in rows],
-            "call_nos": [r.call_no for r in rows],
-            "thread_ids": [r.thread_id for r in rows],
-            "user_ids": [r.user_id for r in rows],
-            "key_ids": [r.key_id for r in rows],
-            "kinds": [r.kind for r in rows],
-            "resources": [r.resource for r in rows],
-            "holds": [r.hold_nanousd for r in rows],
-            "price_books": [r.price_book_version for r in rows],
-            "idempotency_keys": [r.idempotency_key for r in rows],
-            "epochs": [r.epoch for r in rows],
-            "slot_lists": [slots_to_json(r.slots) for r in rows],
-            "requests": [r.request_ciphertext for r in rows],
-            "commit_bys": [r.commit_by for r in rows],
-            "deadlines": [r.deadline_at for r in rows],
-        },
-    )
-    statuses = [row["status"] for row in await cursor.fetchall()]
-    if proofs:
-        await connection.commit()
+    cursor = await connection.execute(statement("append_intents"), intent_parameters(rows, proofs))
+    statuses: list[str] = (await cursor.fetchone())["statuses"]
     return statuses
 
 
