@@ -17,6 +17,8 @@ from tenantplane.dataplane.settings import DataPlaneSettings
 # What is new when the collector looks for cycles. Some requests in flight pass Python's 700: it ran
 # for every fifth request (186 times in 950). This many are looked through in 4 ms.
 _YOUNG_OBJECTS = 20_000
+# What requests that the drain cut still settle takes as long as a commit, at most.
+_SETTLE_SECONDS = 10.0
 
 
 class _Server(uvicorn.Server):
@@ -65,4 +67,7 @@ async def serve(settings: DataPlaneSettings, host: str, port: int) -> None:
     try:
         await server.serve()
     finally:
+        # uvicorn cancels what the drain cuts, and does not wait for it to end.
+        if cut := set(server.server_state.tasks):
+            await asyncio.wait(cut, timeout=_SETTLE_SECONDS)
         await plane.close()

@@ -46,8 +46,8 @@ async def two_orgs(control_plane: ControlPlaneProcess, oidc_issuer: OidcIssuer) 
     await control_plane.plane(region)
     plan = await control_plane.plan()
     orgs = []
-    for audience in ("first", "second"):
-        issuer = {"type": "oidc", "issuer": oidc_issuer.issuer, "audience": audience}
+    for _ in range(2):
+        issuer = {"type": "oidc", "issuer": oidc_issuer.issuer, "audience": unique("audience")}
         org_id = await control_plane.tenant(
             plan,
             region=region,

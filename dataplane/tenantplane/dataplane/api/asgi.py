@@ -46,9 +46,10 @@ async def until_client_leaves(receive: Receive, work: Coroutine[Any, Any, None])
         if not working.cancelled():
             working.result()
     finally:
-        # Cancelled from outside (shutdown): the work gets the word and settles by itself.
-        working.cancel()
         watching.cancel()
+        if not working.done():  # cancelled from outside (shutdown): the work settles all the same
+            working.cancel()
+            await asyncio.wait({working})
 
 
 async def start(send: Send, status: int, content_type: str, headers: Mapping[str, str]) -> None:
