@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import pytest
 
@@ -84,23 +83,45 @@ async def test_a_turn_is_given_back_when_its_work_fails() -> None:
 async def test_an_org_that_left_leaves_nothing_behind() -> None:
     turns = _turns(each=10)
     async with turns.of("acme"):
-        pass
-    gc.collect()
+        assert len(turns._of_orgs) == 1
     assert len(turns._of_orgs) == 0
 
 
-async def test_a_turn_taken_by_hand_says_whether_it_waited_and_comes_back_once() -> None:
-    turns = _turns(each=1)
-    first = await turns.take("a")
-    assert not first.waited
+@pytest.mark.parametrize("at_once", [None, 1, 2])
+async def test_a_turn_taken_by_hand_is_free_or_waited_for_and_comes_back_once(
+    at_once: int | None,
+) -> None:
+    turns = _turns(each=1, at_once=at_once)
+    first = turns.take_free("a")
+    assert first is not None
+    assert turns.take_free("a") is None
     waiting = asyncio.create_task(turns.take("a"))
     await asyncio.sleep(0)
     first.give_back()
     first.give_back()
+    assert turns.take_free("a") is None  # who waits is first
     second = await waiting
-    assert second.waited
     third = asyncio.create_task(turns.take("a"))
     await asyncio.sleep(0)
     assert not third.done()
     second.give_back()
     (await third).give_back()
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+async def test_a_turn_that_comes_as_its_waiter_gives_up_is_lost_to_nobody(
+    at_once: int | None,
+) -> None:
+    turns = _turns(each=1, at_once=at_once)
+    held = await turns.take("a")
+    gives_up = asyncio.create_task(turns.take("a"))
+    waits = asyncio.create_task(turns.take("a"))
+    await asyncio.sleep(0)
+    held.give_back()
+    gives_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gives_up
+    (await waits).give_back()
+    assert len(turns._of_orgs) == 0
+    free = turns.take_free("a")
+    assert free is not None

@@ -47,20 +47,19 @@ async def until_client_leaves(receive: Receive, work: Coroutine[Any, Any, None])
             working.result()
     finally:
         watching.cancel()
-        if not working.done():  # cancelled from outside (shutdown): the work settles all the same
+        if not working.done():
+            # Cancelled from outside (shutdown): the request is over when its work has settled.
             working.cancel()
             await asyncio.wait({working})
 
 
-async def start(send: Send, status: int, content_type: str, headers: Mapping[str, str]) -> None:
-    fields = {"content-type": content_type, **headers}
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [(k.encode("latin-1"), v.encode("latin-1")) for k, v in fields.items()],
-        }
-    )
+def start(
+    send: Send, status: int, content_type: str, headers: Mapping[str, str]
+) -> Awaitable[None]:
+    fields = [(b"content-type", content_type.encode("latin-1"))]
+    for name, value in headers.items():
+        fields.append((name.encode("latin-1"), value.encode("latin-1")))
+    return send({"type": "http.response.start", "status": status, "headers": fields})
 
 
 async def send_json(send: Send, status: int, body: Any, headers: Mapping[str, str]) -> None:

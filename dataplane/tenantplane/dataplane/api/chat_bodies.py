@@ -7,8 +7,7 @@ is ours stands in one extra object, `tenantplane`, which the official clients ke
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -21,8 +20,7 @@ from tenantplane.dataplane.models.accounting import MeteredRun
 from tenantplane.dataplane.models.chat import AGENT_PREFIX
 
 
-@dataclass(frozen=True, slots=True)
-class Naming:
+class Naming(NamedTuple):
     """How the answers of one request name themselves."""
 
     run_id: UUID
@@ -30,17 +28,18 @@ class Naming:
     created_unix: int
 
     def completion(self, choices: JsonValue, usage: Mapping[str, JsonValue]) -> dict[str, Any]:
-        return self._body("chat.completion") | {"choices": choices, "usage": usage}
+        return self._body("chat.completion", choices) | {"usage": usage}
 
     def chunk(self, choices: JsonValue) -> dict[str, Any]:
-        return self._body("chat.completion.chunk") | {"choices": choices}
+        return self._body("chat.completion.chunk", choices)
 
-    def _body(self, kind: str) -> dict[str, Any]:
+    def _body(self, kind: str, choices: JsonValue) -> dict[str, Any]:
         return {
             "id": f"chatcmpl-{self.run_id.hex}",
             "object": kind,
             "created": self.created_unix,
             "model": self.model,
+            "choices": choices,
         }
 
 
@@ -72,11 +71,9 @@ def run_headers(run: MeteredRun, *, with_cost: bool, openai: bool = False) -> di
     fields, too; none for a run that made no call."""
     if not run.record_ids:
         return {}
-    headers = {
-        **(openai_fields if openai else window_fields)(run.windows),
-        "x-tenantplane-run-id": str(run.run_id),
-        "x-tenantplane-audit-records": ",".join(str(i) for i in run.record_ids),
-    }
+    headers = (openai_fields if openai else window_fields)(run.windows)
+    headers["x-tenantplane-run-id"] = str(run.run_id)
+    headers["x-tenantplane-audit-records"] = ",".join(map(str, run.record_ids))
     if run.clamped_to is not None:
         # A cap has no room for more: where the answer ends with `length`, that is why.
         headers["x-tenantplane-output-clamped-to"] = str(run.clamped_to)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from tenantplane.core.apis.snapshot import ModelGrant, PromptGrant
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import InvalidInput, NotFound, TenantplaneError
-from tenantplane.core.telemetry.logging import about
+from tenantplane.core.telemetry.attributes import RUN_ID
+from tenantplane.core.telemetry.logging import Subject
 from tenantplane.dataplane.api.asgi import (
     ClientGone,
     Receive,
@@ -80,15 +80,18 @@ class Route(Enum):
     @classmethod
     def of(cls, method: str, path: str) -> Route:
         """Raises NotFound."""
+        route = _FIXED.get((method, path))
+        if route is not None:
+            return route
         if method == "GET" and path.startswith(MODELS_PATH + "/"):
             return cls.MODEL
-        for route in (cls.CHAT, cls.EMBEDDINGS, cls.MODELS):
-            if route.value == (method, path):
-                return route
         raise NotFound(
             f"There is no {method} {path} here.",
             hint=f"Served are POST {CHAT_PATH}, POST {EMBEDDINGS_PATH} and GET {MODELS_PATH}.",
         )
+
+
+_FIXED = {route.value: route for route in (Route.CHAT, Route.EMBEDDINGS, Route.MODELS)}
 
 
 class OpenAIApi:
@@ -136,9 +139,20 @@ class OpenAIApi:
         grant = _grant(tenant, request)
         _check_combination(request)
         run = self._run(scope, tenant)
-        naming = Naming(run.run_id, request.model, int(time.time()))
-        with about(run_id=run.run_id):
-            await self._answer(_Answer(send, request, run, naming), request, grant, run, receive)
+        answer = _Answer(send, request, run, Naming(run.run_id, request.model, int(time.time())))
+        bounds = bounds_of(run.snapshot, run.tenant)
+        with Subject({RUN_ID: run.run_id}):
+            if request.is_agent:
+                agent = _agent_request(request, grant, _prompt(run, request))
+                events = each_in_time(self._supervisor.run(agent, run), bounds, run.clock)
+                await until_client_leaves(receive, answer.agent(events))
+            elif request.stream:
+                pieces = each_in_time(run.stream(_model_call(request, grant)), bounds, run.clock)
+                await until_client_leaves(receive, answer.stream(pieces))
+            else:
+                # Not ended when the client leaves: only its end says what it used.
+                completed = run.complete(_model_call(request, grant))
+                await answer.plain(in_time(completed, bounds, run.clock))
 
     async def _embeddings(
         self, scope: Scope, tenant: RequestTenant, receive: Receive, send: Send
@@ -147,7 +161,7 @@ class OpenAIApi:
         request = parse_embeddings_request(await read_body(receive))
         grant = granted_model(request, tenant.snapshot, tenant.context)
         run = self._run(scope, tenant)
-        with about(run_id=run.run_id):
+        with Subject({RUN_ID: run.run_id}):
             try:
                 made = await run.embed(embedding_call(request, grant))
             except TenantplaneError as refused:
@@ -168,27 +182,6 @@ class OpenAIApi:
             thread_id=None,
             slices=self._slices,
         )
-
-    async def _answer(
-        self,
-        answer: _Answer,
-        request: ChatRequest,
-        grant: ModelGrant,
-        run: MeteredRun,
-        receive: Receive,
-    ) -> None:
-        bounds = bounds_of(run.snapshot, run.tenant)
-        if request.is_agent:
-            agent = _agent_request(request, grant, _prompt(run, request))
-            events = each_in_time(self._supervisor.run(agent, run), bounds, run.clock)
-            await until_client_leaves(receive, answer.agent(events))
-        elif request.stream:
-            pieces = each_in_time(run.stream(_model_call(request, grant)), bounds, run.clock)
-            await until_client_leaves(receive, answer.stream(pieces))
-        else:
-            # Not ended when the client leaves: only its end says what it used.
-            completed = run.complete(_model_call(request, grant))
-            await answer.plain(in_time(completed, bounds, run.clock))
 
 
 class _Answer:
@@ -287,7 +280,7 @@ class _Answer:
         if answered_by is None or self._request.is_agent:
             return
         if answered_by != self._naming.model:
-            self._naming = replace(self._naming, model=answered_by)
+            self._naming = self._naming._replace(model=answered_by)
 
     async def _refuse(self, refused: TenantplaneError) -> None:
         if not self._started:
@@ -329,17 +322,21 @@ def _no_such_model(name: str) -> NotFound:
 
 
 def _check_combination(request: ChatRequest) -> None:
-    if request.is_agent and (request.tools is not None or request.tool_choice is not None):
-        raise InvalidInput(
-            "tools: an agent has the tools of its org's entitlements.",
-            hint=f"Leave 'tools' out, or call model {request.grant_name!r} itself.",
-        )
-    if not request.is_agent and request.prompt is not None:
+    if request.is_agent:
+        if request.tools is not None or request.tool_choice is not None:
+            raise InvalidInput(
+                "tools: an agent has the tools of its org's entitlements.",
+                hint=f"Leave 'tools' out, or call model {request.grant_name!r} itself.",
+            )
+        return
+    if request.metadata is None:
+        return
+    if request.prompt is not None:
         raise InvalidInput(
             "metadata.prompt: a plain model takes its system message from 'messages'.",
             hint=f"Call model 'agent/{request.grant_name}' for a prompt of your org's.",
         )
-    if not request.is_agent and request.thread_id is not None:
+    if request.thread_id is not None:
         raise InvalidInput(
             "metadata.thread_id: a plain model keeps no thread.",
             hint=f"Call model 'agent/{request.grant_name}' for a conversation with state.",

@@ -88,24 +88,21 @@ class Gate:
             tenant = await self._identity.tenant(scope["headers"])
         place_tenant(scope, tenant)
         with Subject(tenant.subject):
-            bounded = _bounded(receive, scope["headers"], self._body_limit_bytes)
-            await self._answer(scope, bounded, answer)
-
-    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
-        application = self._application(scope["path"])
-        key = idempotency_key(scope)
-        if key is None:
-            await application(scope, receive, answer)
-        elif self._idempotency is None:
-            # Whoever sends one relies on it: to serve the request as if it were not there would run
-            # it twice one day.
-            raise InvalidInput(
-                "Idempotency-Key is not served here.",
-                hint="Send the request without it.",
-                code="idempotency_not_served",
-            )
-        else:
-            await self._idempotency.serve(application, key, scope, receive, answer)
+            receive = _bounded(receive, scope["headers"], self._body_limit_bytes)
+            application = self._application(scope["path"])
+            key = idempotency_key(scope)
+            if key is None:
+                await application(scope, receive, answer)
+            elif self._idempotency is None:
+                # Whoever sends one relies on it: to serve the request as if it were not there
+                # would run it twice one day.
+                raise InvalidInput(
+                    "Idempotency-Key is not served here.",
+                    hint="Send the request without it.",
+                    code="idempotency_not_served",
+                )
+            else:
+                await self._idempotency.serve(application, key, scope, receive, answer)
 
     async def _health(self, path: str, answer: _Answer) -> None:
         if path == "/healthz":
@@ -145,12 +142,12 @@ class _Answer:
         self.request_id = given_id or new_id_text()
         self.subject: Mapping[str, str] = {}  # whom the log line is about
 
-    async def __call__(self, message: Message) -> None:
+    def __call__(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             own = (b"x-request-id", self.request_id.encode())
             message = {**message, "headers": [*message.get("headers", ()), own]}
-        await self._send(message)
+        return self._send(message)
 
     async def json(self, status: int, body: object) -> None:
         content = json.dumps(body).encode()
@@ -192,9 +189,19 @@ def _given_id(scope: Scope) -> str | None:
 def _bounded(receive: Receive, headers: Sequence[tuple[bytes, bytes]], limit: int) -> Receive:
     """`receive` that refuses a body over the limit: by its length where that is said beforehand,
     else when it has grown past it. Raises InvalidInput."""
+    length_alone = False
     for name, value in headers:
-        if name == b"content-length" and (not value.isdigit() or int(value) > limit):
-            raise _too_large(limit)
+        if name == b"content-length":
+            if not value.isdigit() or int(value) > limit:
+                raise _too_large(limit)
+            length_alone = True
+        elif name == b"transfer-encoding":
+            return _counted(receive, limit)
+    # HTTP's parser reads no further than the length (RFC 9112 section 6.3).
+    return receive if length_alone else _counted(receive, limit)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
     received = 0
 
     async def bounded() -> Message:

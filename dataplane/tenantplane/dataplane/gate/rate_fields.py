@@ -13,7 +13,9 @@ which its clients read; problems.py takes them out of answers of other APIs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tenantplane.core.valkey.answers import Reason, Refused, WindowUse
@@ -23,6 +25,12 @@ OPENAI_PREFIX: Final = "x-ratelimit-"
 
 _REQUESTS: Final = "requests"
 _TOKENS: Final = "tokens"
+_WINDOW_SECONDS: Final = WINDOW_MS // 1000
+_NO_LIMIT: Final = (math.inf, math.inf)  # what is left, and the limit
+_OPENAI_NAMES: Final = {
+    measure: tuple(f"{OPENAI_PREFIX}{what}-{measure}" for what in ("limit", "remaining", "reset"))
+    for measure in (_REQUESTS, _TOKENS)
+}
 
 
 class Quota(NamedTuple):
@@ -37,10 +45,6 @@ class Quota(NamedTuple):
     reset_ms: int | None
     window_seconds: int | None = None
 
-    @property
-    def policy(self) -> str:
-        return f'"{self.level_kind}-{self.measure}"'
-
 
 def window_fields(windows: Sequence[WindowUse]) -> dict[str, str]:
     """The fields of a call that was admitted; none where no rate is limited."""
@@ -49,8 +53,7 @@ def window_fields(windows: Sequence[WindowUse]) -> dict[str, str]:
 
 def openai_fields(windows: Sequence[WindowUse]) -> dict[str, str]:
     """The same, and once more as OpenAI's API has it."""
-    quotas = _tightest(windows)
-    return _fields(quotas) | _openai_fields(quotas)
+    return _with_openai_fields(_tightest(windows))
 
 
 def refusal_fields(refused: Refused) -> dict[str, str]:
@@ -58,7 +61,7 @@ def refusal_fields(refused: Refused) -> dict[str, str]:
     quotas = _tightest(refused.windows)
     if (cause := _cause(refused)) is not None:
         quotas[cause.measure] = cause
-    return _fields(quotas) | _openai_fields(quotas)
+    return _with_openai_fields(quotas)
 
 
 def whole_seconds(milliseconds: int) -> int:
@@ -68,31 +71,30 @@ def whole_seconds(milliseconds: int) -> int:
 
 def _tightest(windows: Sequence[WindowUse]) -> dict[str, Quota]:
     """By measure, the quota with the least left; of equal ones the lower limit, then the first."""
-    requests = [
-        (max(0, use.requests_limit - use.requests), use.requests_limit, number, use)
-        for number, use in enumerate(windows)
-        if use.requests_limit is not None
-    ]
-    tokens = [
-        (max(0, use.tokens_limit - use.tokens), use.tokens_limit, number, use)
-        for number, use in enumerate(windows)
-        if use.tokens_limit is not None
-    ]
+    fewest_requests = fewest_tokens = _NO_LIMIT
+    requests = tokens = None
+    for use in windows:
+        if (limit := use.requests_limit) is not None:
+            left = max(0, limit - use.requests), limit
+            if left < fewest_requests:
+                fewest_requests, requests = left, use
+        if (limit := use.tokens_limit) is not None:
+            left = max(0, limit - use.tokens), limit
+            if left < fewest_tokens:
+                fewest_tokens, tokens = left, use
     # Only the two that are told become a Quota.
     found: dict[str, Quota] = {}
-    if requests:
-        _, limit, _, use = min(requests)
-        found[_REQUESTS] = _windowed(
-            use.level_kind, _REQUESTS, limit, use.requests, use.requests_reset_ms
-        )
-    if tokens:
-        _, limit, _, use = min(tokens)
-        found[_TOKENS] = _windowed(use.level_kind, _TOKENS, limit, use.tokens, use.tokens_reset_ms)
+    if requests is not None and (limit := requests.requests_limit) is not None:
+        kind, reset_ms = requests.level_kind, requests.requests_reset_ms
+        found[_REQUESTS] = _windowed(kind, _REQUESTS, limit, requests.requests, reset_ms)
+    if tokens is not None and (limit := tokens.tokens_limit) is not None:
+        kind, reset_ms = tokens.level_kind, tokens.tokens_reset_ms
+        found[_TOKENS] = _windowed(kind, _TOKENS, limit, tokens.tokens, reset_ms)
     return found
 
 
 def _windowed(kind: str, measure: str, limit: int, used: int, reset_ms: int | None) -> Quota:
-    return Quota(kind, measure, measure, limit, max(0, limit - used), reset_ms, WINDOW_MS // 1000)
+    return Quota(kind, measure, measure, limit, max(0, limit - used), reset_ms, _WINDOW_SECONDS)
 
 
 def _cause(refused: Refused) -> Quota | None:
@@ -115,30 +117,28 @@ def _cause(refused: Refused) -> Quota | None:
 def _fields(quotas: Mapping[str, Quota]) -> dict[str, str]:
     if not quotas:
         return {}
-    return {
-        "ratelimit-policy": ", ".join(map(_policy_item, quotas.values())),
-        "ratelimit": ", ".join(map(_limit_item, quotas.values())),
-    }
+    policies, limits = [], []
+    for kind, measure, unit, limit, left, reset_ms, window_seconds in quotas.values():
+        policies.append(_policy_item(kind, measure, unit, limit, window_seconds))
+        reset = "" if reset_ms is None else f";t={_seconds(reset_ms)}"
+        limits.append(f'"{kind}-{measure}";r={left}{reset}')
+    return {"ratelimit-policy": ", ".join(policies), "ratelimit": ", ".join(limits)}
 
 
-def _policy_item(quota: Quota) -> str:
-    unit = "" if quota.unit == _REQUESTS else f';qu="{quota.unit}"'  # the draft's default
-    window = "" if quota.window_seconds is None else f";w={quota.window_seconds}"
-    return f"{quota.policy};q={quota.limit}{unit}{window}"
+@lru_cache(maxsize=1024)  # limits are few, and stay
+def _policy_item(kind: str, measure: str, unit: str, limit: int, window_seconds: int | None) -> str:
+    quota_unit = "" if unit == _REQUESTS else f';qu="{unit}"'  # the draft's default
+    window = "" if window_seconds is None else f";w={window_seconds}"
+    return f'"{kind}-{measure}";q={limit}{quota_unit}{window}'
 
 
-def _limit_item(quota: Quota) -> str:
-    reset = "" if quota.reset_ms is None else f";t={_seconds(quota.reset_ms)}"
-    return f"{quota.policy};r={quota.left}{reset}"
-
-
-def _openai_fields(quotas: Mapping[str, Quota]) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for measure in (_REQUESTS, _TOKENS):
+def _with_openai_fields(quotas: Mapping[str, Quota]) -> dict[str, str]:
+    fields = _fields(quotas)
+    for measure, (limit, remaining, reset) in _OPENAI_NAMES.items():
         if (quota := quotas.get(measure)) is not None:
-            fields[f"{OPENAI_PREFIX}limit-{measure}"] = str(quota.limit)
-            fields[f"{OPENAI_PREFIX}remaining-{measure}"] = str(quota.left)
-            fields[f"{OPENAI_PREFIX}reset-{measure}"] = _duration(quota.reset_ms or 0)
+            fields[limit] = str(quota.limit)
+            fields[remaining] = str(quota.left)
+            fields[reset] = _duration(quota.reset_ms or 0)
     return fields
 
 

@@ -67,12 +67,18 @@ def each_in_time(
     return _each_in_time(items, bounds.seconds, clock)
 
 
-async def in_time(work: Coroutine[Any, Any, T], bounds: RunBounds | None, clock: RunClock) -> T:
+def in_time(
+    work: Coroutine[Any, Any, T], bounds: RunBounds | None, clock: RunClock
+) -> Coroutine[Any, Any, T]:
     """The result of `work`, which is cancelled where the run's time ends before.
     Raises Unprocessable (run_time_reached)."""
     if bounds is None or bounds.seconds is None:
-        return await work
-    async with _until_its_end(bounds.seconds, clock):
+        return work
+    return _in_time(work, bounds.seconds, clock)
+
+
+async def _in_time(work: Coroutine[Any, Any, T], longest_seconds: float, clock: RunClock) -> T:
+    async with _until_its_end(longest_seconds, clock):
         return await work
 
 

@@ -11,7 +11,7 @@ could cost, it is held for less, and the model is told to end there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -97,8 +97,7 @@ class MeteredRun:
                 bound = await self._bound(tried)
                 opened = await self._open_model(tried, bound)
                 held = self._clamped(bound, bound.covered_by(opened.held_nanousd))
-                work = attempt.to_its_end(self._complete(tried, held, opened))
-                completed = await self._to_the_end(work)
+                completed = await self._to_its_end(attempt, self._complete(tried, held, opened))
                 self.answered_by = attempt.grant.name
                 return completed
             self.clamped_to = clamped_before
@@ -147,7 +146,7 @@ class MeteredRun:
             deadline,
             dict(call.audited),
         )
-        return await self._to_the_end(attempt.to_its_end(self._embed(call, bound, opened)))
+        return await self._to_its_end(attempt, self._embed(call, bound, opened))
 
     async def open_tool(
         self, name: str, arguments: JsonValue, deadline_seconds: float, *, tool: str | None = None
@@ -221,10 +220,10 @@ class MeteredRun:
         prompt = await measure_prompt(call.messages, call.options, vocabulary)
         return prices.bound_call(call.grant, prompt, call.output_limit)
 
-    async def _open_model(self, call: ModelCall, bound: CallBound) -> OpenCall:
+    def _open_model(self, call: ModelCall, bound: CallBound) -> Awaitable[OpenCall]:
         deadline = self.providers.timeout_seconds(call.grant) + SETTLING_SECONDS
         asked: dict[str, Any] = {"messages": list(call.messages), **call.options, **call.audited}
-        return await self._open(
+        return self._open(
             "model",
             call.grant.name,
             bound.worst_case_nanousd,
@@ -307,9 +306,10 @@ class MeteredRun:
     def _charge(self, receipt: Receipt) -> None:
         self.cost_nanousd = NanoUSD(self.cost_nanousd + receipt.cost_nanousd)
 
-    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Where the process dies before, or it fails, the sweeper finds the open intent."""
-        return await asyncio.shield(self.meter.background.spawn(work))
+    def _to_its_end(self, attempt: Attempt, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """The result of `work`, which goes on when its caller is cancelled. Where the process dies
+        before, or it fails, the sweeper finds the open intent."""
+        return asyncio.shield(self.meter.background.spawn(attempt.to_its_end(work)))
 
 
 def _tried(call: _Call, attempt: Attempt) -> _Call:

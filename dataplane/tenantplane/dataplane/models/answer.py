@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from tenantplane.dataplane.models.vocabularies import Vocabulary, count_written, utf8_bytes
 
 MAX_TOOL_CALLS = 128
+_TEXT_ALONE = frozenset({"role", "content"})
 
 
 @dataclass(slots=True)
@@ -65,17 +66,21 @@ class Answer:
         if not isinstance(part, dict):
             return ""
         text = _text(part.get("content"))
-        refusal = _text(part.get("refusal"))
-        # Providers call it by either name; it is billed as output though it is not part of it.
-        reasoning = _text(part.get("reasoning_content")) + _text(part.get("reasoning"))
         self.content += text
-        self.refusal += refusal
-        written = text + refusal + reasoning + self._add_tool_calls(part.get("tool_calls"))
+        written = text if part.keys() <= _TEXT_ALONE else text + self._add_others(part)
         if written:
             self.produced_bytes += utf8_bytes(written)
             self.produced_tokens += count_written(written, self.vocabulary)
             self.content_chunks += 1
         return text
+
+    def _add_others(self, part: Mapping[str, Any]) -> str:
+        """What is written besides the content."""
+        refusal = _text(part.get("refusal"))
+        self.refusal += refusal
+        # Providers call it by either name; it is billed as output though it is not part of it.
+        reasoning = _text(part.get("reasoning_content")) + _text(part.get("reasoning"))
+        return refusal + reasoning + self._add_tool_calls(part.get("tool_calls"))
 
     def _add_tool_calls(self, calls: object) -> str:
         if not isinstance(calls, list):

@@ -63,12 +63,15 @@ class Breaker:
         self._open_until = now + self._rules.open_seconds
         return True
 
-    def end(self, now: float, outcome: Outcome, *, trial: bool) -> None:
-        if self._open_until is None:
+    def end(self, now: float, outcome: Outcome, *, trial: bool) -> bool:
+        """A call ended. True: with it the breaker opened, or closed."""
+        was_closed = self._open_until is None
+        if was_closed:
             self._count(now, outcome)
         elif trial:
             self._end_trial(now, outcome)
         # Calls from before the pause say nothing about whether it can end.
+        return (self._open_until is None) is not was_closed
 
     def _end_trial(self, now: float, outcome: Outcome) -> None:
         if outcome is Outcome.SUCCESS:

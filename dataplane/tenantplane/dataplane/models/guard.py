@@ -81,8 +81,9 @@ class Guard:
         """Raises ProviderUnavailable: limited, paused, or no turn in time. Nothing was asked."""
         of_org = self._of_orgs.of(org_id)
         self._require_open(of_org, grant)
-        turn = await self._turns.take(org_id)
-        if turn.waited:
+        turn = self._turns.take_free(org_id)
+        if turn is None:
+            turn = await self._turns.take(org_id)
             try:
                 self._require_open(of_org, grant)
             except ProviderUnavailable:
@@ -102,22 +103,22 @@ class Guard:
     ) -> None:
         """The attempt ended, in `error` or well."""
         entry.turn.give_back()
-        if error is not None:
-            self._remember_limit(grant, error)
+        if error is None:
+            self._end(org_id, entry, Outcome.SUCCESS, Outcome.SUCCESS)
+            return
+        self._remember_limit(grant, error)
         self._end(org_id, entry, _outcome_for_org(error), _outcome_for_all(error))
 
     def _end(self, org_id: str, entry: Entry, for_org: Outcome, for_all: Outcome) -> None:
         now = self._elapsed()
-        whose = (
-            (f"org {org_id}", entry.of_org, for_org, entry.org_trial),
-            ("all orgs", self._of_all, for_all, entry.trial),
-        )
-        for who, breaker, outcome, trial in whose:
-            was_open = breaker.is_open
-            breaker.end(now, outcome, trial=trial)
-            if breaker.is_open != was_open:
-                what = "asked again" if was_open else "paused: too many calls failed"
-                _log.warning("provider %s is %s, for %s", self._provider, what, who)
+        if entry.of_org.end(now, for_org, trial=entry.org_trial):
+            self._tell(entry.of_org, f"org {org_id}")
+        if self._of_all.end(now, for_all, trial=entry.trial):
+            self._tell(self._of_all, "all orgs")
+
+    def _tell(self, breaker: Breaker, who: str) -> None:
+        what = "paused: too many calls failed" if breaker.is_open else "asked again"
+        _log.warning("provider %s is %s, for %s", self._provider, what, who)
 
     def _require_open(self, of_org: Breaker, grant: ModelGrant) -> None:
         if not (of_org.is_open or self._of_all.is_open or self._limited):
@@ -145,8 +146,8 @@ class Guard:
         return self._model_map.get(grant.upstream_model, grant.upstream_model)
 
 
-def _outcome_for_org(error: BaseException | None) -> Outcome:
-    if error is None or _refused(error):
+def _outcome_for_org(error: BaseException) -> Outcome:
+    if _refused(error):
         return Outcome.SUCCESS
     if not isinstance(error, ProviderUnavailable):
         return Outcome.NOTHING  # the caller left, or it was ours: a cap, a store, a fault
@@ -155,8 +156,8 @@ def _outcome_for_org(error: BaseException | None) -> Outcome:
     return Outcome.FAILURE
 
 
-def _outcome_for_all(error: BaseException | None) -> Outcome:
-    if error is None or _refused(error):
+def _outcome_for_all(error: BaseException) -> Outcome:
+    if _refused(error):
         return Outcome.SUCCESS
     if not isinstance(error, ProviderUnavailable):
         return Outcome.NOTHING

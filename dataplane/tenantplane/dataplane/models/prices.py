@@ -8,8 +8,7 @@ an image. The tokens that a provider counts for an image are paid by the image's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
@@ -26,8 +25,7 @@ LEAST_OUTPUT_TOKENS: Final = 16
 ABSURD_TOKENS: Final = 20_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCount:
+class TokenCount(NamedTuple):
     """`cached_tokens` are some of the input, `reasoning_tokens` some of the output."""
 
     input_tokens: int
@@ -45,8 +43,7 @@ class TokenCount:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class CallBound:
+class CallBound(NamedTuple):
     """Upper bounds of one call, fixed before it is made. `prompt_tokens` without the images'."""
 
     prompt_tokens: int
@@ -80,7 +77,7 @@ class CallBound:
         """The bounds of the same call with a smaller limit."""
         if output_tokens >= self.output_tokens:
             return self
-        return replace(self, output_tokens=output_tokens)
+        return self._replace(output_tokens=output_tokens)
 
 
 def bound_call(grant: ModelGrant, prompt: PromptSize, output_limit: int | None) -> CallBound:
@@ -114,19 +111,18 @@ def bound_embedding(grant: ModelGrant, prompt: PromptSize) -> CallBound:
 
 def cost(grant: ModelGrant, tokens: TokenCount, bound: CallBound) -> NanoUSD:
     """Selling price of what a call used: linear, exact."""
-    read = tokens.input_tokens
+    read, written, cached, thought = tokens
     if bound.images:
         # What is beyond the most that the text can be are the images', which have their own price.
         read = min(read, bound.prompt_tokens)
-    cached = min(tokens.cached_tokens, read)
-    return NanoUSD(
-        (read - cached) * grant.input_nanousd_per_token
-        + cached * _or(grant.cached_input_nanousd_per_token, grant.input_nanousd_per_token)
-        + (tokens.output_tokens - tokens.reasoning_tokens) * grant.output_nanousd_per_token
-        + tokens.reasoning_tokens
-        * _or(grant.reasoning_nanousd_per_token, grant.output_nanousd_per_token)
-        + bound.images * (grant.image_nanousd or 0)
-    )
+    cached = min(cached, read)
+    nanousd = (read - cached) * grant.input_nanousd_per_token
+    nanousd += (written - thought) * grant.output_nanousd_per_token
+    if cached:
+        nanousd += cached * _or(grant.cached_input_nanousd_per_token, grant.input_nanousd_per_token)
+    if thought:
+        nanousd += thought * _or(grant.reasoning_nanousd_per_token, grant.output_nanousd_per_token)
+    return NanoUSD(nanousd + bound.images * (grant.image_nanousd or 0))
 
 
 def reported_tokens(usage: object, *, produced_bytes: int) -> TokenCount | None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tenantplane.dataplane.models.json_text import encoded
 from tenantplane.dataplane.models.vocabularies import (
@@ -31,8 +30,7 @@ BYTES_PER_TOKEN_ESTIMATE: Final = 4
 Messages = Sequence[Mapping[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class PromptSize:
+class PromptSize(NamedTuple):
     """`most_tokens` bounds the tokens of all but the images; `about_tokens` is a guess at them."""
 
     most_tokens: int
@@ -58,7 +56,10 @@ def prompt_size(
     for message in messages:
         for name, value in message.items():
             if name == "content":
-                images += _take_content(value, texts)
+                if isinstance(value, str):
+                    texts.append(value)
+                else:
+                    images += _take_parts(value, texts)
             elif name != "role":  # one of few words, within the message's overhead
                 other_bytes += _json_bytes(value)
     text_bytes = sum(map(utf8_bytes, texts))
@@ -100,13 +101,10 @@ def _characters(message: Mapping[str, Any]) -> int:
     return sum(len(part.get("text", "")) for part in content or ())
 
 
-def _take_content(content: Any, texts: list[str]) -> int:
+def _take_parts(parts: Any, texts: list[str]) -> int:
     """Puts the texts of a message's content to the others; returns how many images it has."""
-    if isinstance(content, str):
-        texts.append(content)
-        return 0
     images = 0
-    for part in content or ():
+    for part in parts or ():
         if part["type"] == "image_url":
             images += 1
         else:

@@ -163,8 +163,11 @@ class Providers:
     ) -> dict[str, Any]:
         try:
             async with asyncio.timeout(client.settings.timeout_seconds):
-                async with await _begun(grant, client, url, payload) as response:
+                response = await _begun(grant, client, url, payload)
+                try:
                     body = await _read(response, MAX_BODY_BYTES)
+                finally:
+                    response.release()  # which closes the connection of what was not read
         except _FAILURES as failed:
             raise _failure(grant, failed) from failed
         if body is None:
@@ -301,7 +304,8 @@ async def _refusal(
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
     """The body; None where it is longer than `limit` bytes."""
     pieces, size = [], 0
-    while piece := await response.content.readany():
+    while not response.content.at_eof():
+        piece = await response.content.readany()
         pieces.append(piece)
         size += len(piece)
         if size > limit:

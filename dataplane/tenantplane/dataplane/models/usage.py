@@ -28,9 +28,11 @@ def usage_of_answer(
     grant: ModelGrant, bound: CallBound, answer: Answer
 ) -> tuple[TokenCount, Usage]:
     """The provider's word where it can be true; else the most that was produced, as estimated."""
-    tokens = believed(grant, bound, answer)
+    tokens = prices.reported_tokens(answer.usage, produced_bytes=answer.produced_bytes)
     if tokens is not None:
-        return tokens, usage_of(grant, bound, tokens, estimated=False)
+        price = prices.cost(grant, tokens, bound)
+        if price <= MAX_CAP:  # else no invoice could carry it
+            return tokens, Usage(tokens.input_tokens, tokens.output_tokens, price)
     if answer.usage is not None:
         _log.warning(
             "provider %s reported a usage that cannot be true for model %s; counted instead",
@@ -39,14 +41,6 @@ def usage_of_answer(
         )
     tokens = prices.counted_tokens(bound, answer.produced_tokens)
     return tokens, usage_of(grant, bound, tokens, estimated=True)
-
-
-def believed(grant: ModelGrant, bound: CallBound, answer: Answer) -> TokenCount | None:
-    """The usage that the provider reported, where it can be true and an invoice could carry it."""
-    tokens = prices.reported_tokens(answer.usage, produced_bytes=answer.produced_bytes)
-    if tokens is None or prices.cost(grant, tokens, bound) > MAX_CAP:
-        return None
-    return tokens
 
 
 def usage_of_abort(grant: ModelGrant, bound: CallBound, answer: Answer) -> tuple[TokenCount, Usage]:

@@ -85,3 +85,14 @@ def test_grants_are_found_by_whoever_may_use_them() -> None:
     prompt = allowed_prompt(SNAPSHOT, caller("lawyer"), "kept")
     assert prompt is not None
     assert (prompt.name, prompt.version) == ("kept", 2)
+
+
+def test_what_was_found_for_one_caller_and_snapshot_says_nothing_of_another() -> None:
+    lawyer = caller("lawyer")
+    without = SNAPSHOT.model_copy(update={"models": (model("free"),), "role_bound": ()})
+    for _ in range(2):  # the second time from what is known
+        assert allowed_model(SNAPSHOT, lawyer, "kept") is SNAPSHOT.models[1]
+        for other in (caller(), caller("lawyer", scopes=frozenset({"free"}))):
+            assert allowed_model(SNAPSHOT, other, "kept") is None
+        assert allowed_model(without, lawyer, "kept") is None
+        assert allowed_model(without, lawyer, "free") is without.models[0]
