@@ -7,7 +7,8 @@ the cost (1.6 µs against 27 µs for a short chat); `_plain` says for what. All 
 from __future__ import annotations
 
 import json
-from typing import Final, NewType
+import math
+from typing import Any, Final, NewType
 
 import orjson
 import rfc8785
@@ -33,7 +34,18 @@ def content_of(value: JsonValue) -> Content:
     """Evidence is kept whole: what canonical JSON cannot say is kept as text, not dropped, and the
     call that it belongs to does not fail for it. Raises TypeError or ValueError for what is no
     JSON."""
-    if _plain(value):
+    return _content(value, _plain(value, math.inf) is True)
+
+
+def light_content_of(value: JsonValue, most: int) -> Content | None:
+    """As `content_of`; None for what weighs more than about `most` bytes of JSON, which is looked at
+    no further than it must be."""
+    plain = _plain(value, most)
+    return None if plain is None else _content(value, plain)
+
+
+def _content(value: JsonValue, plain: bool) -> Content:
+    if plain:
         try:
             return Content(orjson.dumps(value, option=_AS_RFC_8785))
         except TypeError:
@@ -43,34 +55,39 @@ def content_of(value: JsonValue) -> Content:
     return Content(rfc8785.dumps(value))
 
 
-def _plain(value: object) -> bool:
-    """Whether orjson writes it as RFC 8785 does, or refuses it.
+def _plain(value: object, most: float) -> bool | None:
+    """Whether orjson writes it as RFC 8785 does, or refuses it; None where it weighs more than `most`.
 
     Not so for keys beyond ASCII (sorted by code points there, by UTF-16 units here), other floats
     (1.0 against 1; NaN as null) and depths that `_representable` refuses.
     """
-    level: list[object] = [value]
-    for _ in range(_MAX_DEPTH + 1):
-        inner: list[object] = []
+    # One walk, and types compared: looking twice, with isinstance, took three times as long.
+    level: list[Any] = [value]
+    depth, weight, plain = 0, 0, True
+    while level:
+        inner: list[Any] = []
         for part in level:
-            if isinstance(part, str):
-                continue
-            if isinstance(part, dict):
-                if not all(map(str.isascii, part)):
-                    return False
+            kind = type(part)
+            if kind is str:
+                weight += len(part)
+            elif kind is dict:
+                weight += 8 * len(part)
+                plain = plain and "".join(part).isascii()
                 inner += part.values()
-            elif isinstance(part, list):
+            elif kind is list:
+                weight += 8 * len(part)
                 inner += part
-            elif isinstance(part, float):
+            elif kind is float:
                 # False for NaN.
-                if not _LEAST_PLAIN_FLOAT <= abs(part) < _PLAIN_FLOATS_END or part.is_integer():
-                    return False
-            elif part is not None and not isinstance(part, int):
-                return False
-        if not inner:
-            return True
-        level = inner
-    return False
+                plain = plain and _LEAST_PLAIN_FLOAT <= abs(part) < _PLAIN_FLOATS_END
+                plain = plain and not part.is_integer()
+            elif kind is not int and kind is not bool and part is not None:
+                plain = False
+            if weight > most:
+                return None
+        plain = plain and depth <= _MAX_DEPTH
+        level, depth = inner, depth + 1
+    return plain
 
 
 def _representable(value: object, depth: int = 0) -> bool:

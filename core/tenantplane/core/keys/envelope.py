@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from typing import Final, Protocol
 
@@ -27,7 +28,7 @@ def associated_data(purpose: str, org_id: str, *parts: str) -> bytes:
     column (F60). Raises ValueError for a part that is empty or could blur the border of two."""
     named = (purpose, org_id, *parts)
     bound = _SEPARATOR.join(named)
-    if not all(named) or bound.count(_SEPARATOR) != len(named) - 1:
+    if "" in named or bound.count(_SEPARATOR) != len(named) - 1:
         raise ValueError("each part of associated data is a non-empty text without '|'")
     return bound.encode("utf-8")
 
@@ -49,7 +50,7 @@ class DataKey:
         return "DataKey(…)"
 
     def encrypt(self, plaintext: bytes, associated: bytes) -> bytes:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = os.urandom(_NONCE_BYTES)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plaintext, _VERSION + associated)
 
     def decrypt(self, ciphertext: bytes, associated: bytes) -> bytes:

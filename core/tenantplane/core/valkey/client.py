@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, cast
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
@@ -140,14 +140,18 @@ class AdmissionStore:
     async def admit(self, request: AdmitRequest) -> AdmitAnswer:
         """Places or enlarges a hold under all levels, or says what refused it."""
         arguments = encoding.admit_arguments(request)
-        declared = _hold_keys(request.root_org_id, request.epoch, request.hold_id)
-        reply = await self._gathered("tp_admit", declared, arguments)
+        declared = keys.of_call(request.root_org_id, request.epoch, request.hold_id)
+        asked = self.pipelines.call("FCALL", "tp_admit", len(declared), *declared, *arguments)
+        try:
+            reply = await asked
+        except Exception:  # noqa: BLE001  (asked for again, which raises it by its name)
+            reply = await self._answered("tp_admit", _named(asked))
         answer = encoding.admit_answer(reply, request.levels)
         if isinstance(answer, Stale) and self._on_stale is not None:
             self._on_stale()
         return answer
 
-    async def settle(
+    def settle(
         self,
         root_org_id: str,
         epoch: int,
@@ -155,23 +159,23 @@ class AdmissionStore:
         stage: Stage,
         nanousd: int,
         tokens: int | None = None,
-    ) -> SettleAnswer:
+    ) -> Coroutine[Any, Any, SettleAnswer]:
         """Ends the hold, or corrects an earlier stage; `tokens` corrects the sliding windows.
 
         `nanousd` is the whole amount of the call, not a difference. After RELEASED or ESTIMATED a
         later stage adds what is new, for two days; repeats and earlier stages change nothing.
         """
-        return await self._settle(root_org_id, epoch, hold_id, stage, nanousd, tokens, False)
+        return self._settle(root_org_id, epoch, hold_id, stage, nanousd, tokens, False)
 
-    async def release(
+    def release(
         self, root_org_id: str, epoch: int, hold_id: str, *, expired_only: bool = False
-    ) -> SettleAnswer:
+    ) -> Coroutine[Any, Any, SettleAnswer]:
         """Ends the hold of a call that was never made.
 
         The sweeper passes `expired_only`: a hold whose deadline was moved since it was listed
         stays, and the answer is AlreadySettled with stage "held".
         """
-        return await self._settle(root_org_id, epoch, hold_id, Stage.RELEASED, 0, 0, expired_only)
+        return self._settle(root_org_id, epoch, hold_id, Stage.RELEASED, 0, 0, expired_only)
 
     async def _settle(
         self,
@@ -186,8 +190,12 @@ class AdmissionStore:
         arguments = encoding.settle_arguments(
             root_org_id, epoch, hold_id, stage, nanousd, tokens, expired_only
         )
-        declared = _hold_keys(root_org_id, epoch, hold_id)
-        reply = await self._gathered("tp_settle", declared, arguments)
+        declared = keys.of_call(root_org_id, epoch, hold_id)
+        asked = self.pipelines.call("FCALL", "tp_settle", len(declared), *declared, *arguments)
+        try:
+            reply = await asked
+        except Exception:  # noqa: BLE001  (as in `admit`)
+            reply = await self._answered("tp_settle", _named(asked))
         return encoding.settle_answer(reply)
 
     async def expired(self, root_org_id: str, epoch: int, limit: int = 100) -> ExpiredAnswer:
@@ -232,13 +240,6 @@ class AdmissionStore:
             loaded = b""
         if loaded != self._library.version.encode():
             await self._bounded(self._redis.function_load(self._library.source, replace=True))
-
-    async def _gathered(
-        self, function: str, declared: Sequence[str], arguments: list[str]
-    ) -> encoding.Reply:
-        """Together with what else is asked in this turn of the loop; may be repeated."""
-        call = self.pipelines.call("FCALL", function, len(declared), *declared, *arguments)
-        return await self._answered(function, _named(call))
 
     async def _call(
         self,
@@ -295,10 +296,6 @@ async def _named(command: Awaitable[Any]) -> Any:
         raise
     except (RedisError, OSError, TimeoutError) as error:
         raise _unavailable(error) from error
-
-
-def _hold_keys(root_org_id: str, epoch: int, hold_id: str) -> list[str]:
-    return [*keys.of_root(root_org_id, epoch), keys.of_hold(root_org_id, hold_id, epoch)]
 
 
 def _bad_argument(function: str, fault: str) -> TenantplaneError:

@@ -106,6 +106,7 @@ class Pipelines:
         self._dialling: asyncio.Task[None] | None = None
         self._waiting: deque[_Asked] = deque()
         self._leaving = False
+        self._turn = 0.0  # of the loop in which what waits was asked: its clock is read once
         self._watch: asyncio.TimerHandle | None = None
         self.sent = 0
 
@@ -116,10 +117,11 @@ class Pipelines:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # knows tuples of one alone
-        self._waiting.append(_Asked(packed, answer, loop.time()))
         if not self._leaving:
             self._leaving = True
+            self._turn = loop.time()
             loop.call_soon(self._leave)
+        self._waiting.append(_Asked(packed, answer, self._turn))
         return answer
 
     async def close(self) -> None:

@@ -61,7 +61,7 @@ class Level:
     shadow: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, its fields would take thrice the time; nobody changes it
 class AdmitRequest:
     """One hold under all its levels, root first, or one refusal.
 

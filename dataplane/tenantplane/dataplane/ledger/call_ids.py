@@ -11,12 +11,14 @@ from uuid import UUID
 
 import uuid_utils
 
+from tenantplane.core.ids import of_number
+
 
 def new_call_id(database_unix: float) -> UUID:
     """A fresh UUIDv7 at this time (seconds since 1970)."""
     seconds = int(database_unix)
     nanos = int((database_unix - seconds) * 1e9)
-    return UUID(int=uuid_utils.uuid7(seconds, nanos).int)
+    return of_number(uuid_utils.uuid7(seconds, nanos).int)
 
 
 def smallest_call_id(at: datetime) -> UUID:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from tenantplane.core.apis.events import CallKind
 from tenantplane.core.apis.events import Stage as EventStage
-from tenantplane.core.audit.content import NOTHING, Content, content_of
+from tenantplane.core.audit.content import NOTHING, Content, content_of, light_content_of
 from tenantplane.core.audit.record import RecordToSeal, SealedRecord, Status, seal
 from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.errors import DependencyUnavailable, NotFound
@@ -32,10 +32,10 @@ _REQUEST_PURPOSE = "intent_request"
 # Writing and sealing a megabyte takes some milliseconds, and a tenth of a second where its canonical
 # JSON goes the long way: nobody else's request waits for it. Below this it is some 0.15 ms,
 # and a thread would cost about as much as it spares.
-_SEALED_ON_THE_LOOP = 64 * 1024
+WRITTEN_ON_THE_LOOP = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, its fields would take thrice the time; nobody changes it
 class Call:
     """A call as its intent knows it."""
 
@@ -52,10 +52,10 @@ class Call:
     hold_id: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hold_id", str(self.intent_id))
+        self.hold_id = str(self.intent_id)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, its fields would take thrice the time; nobody changes it
 class Ending:
     """What came of a call. `event_id` makes its commit repeatable; `request` is what its intent
     says, if that is known."""
@@ -99,58 +99,38 @@ class Closer:
         Raises DependencyUnavailable (not durable: the sweeper will estimate the call), NotFound
         (there is no such intent).
         """
-        answer = await self._journal.conclude(await self._outcome(call, ending))
+        occurred_at = ending.occurred_at or self._clock.now()
+        key = self._keys.known(call.org_id) or await self._keys.of(call.org_id)
+        response = light_content_of(ending.response, WRITTEN_ON_THE_LOOP - len(ending.request))
+        if response is None:
+            sealed = await asyncio.to_thread(_write_and_seal, call, ending, occurred_at, key)
+        else:
+            sealed = _sealed(call, ending, response, occurred_at, key)
+        answer = await self._journal.conclude(_outcome(call, ending, occurred_at, sealed))
         if held_nanousd is not None and answer.cost_nanousd > held_nanousd:
             # Before the answer goes out: the notification comes a moment later.
             self._excesses.note(call.org_id, self._clock.now())
-        if answer.status in (OutcomeStatus.OK, OutcomeStatus.DUPLICATE):
-            await self._settle(call, ending)
+        if answer.status is OutcomeStatus.OK or answer.status is OutcomeStatus.DUPLICATE:
+            await self._settle(call, ending.usage)
         elif answer.status is not OutcomeStatus.FINAL:  # whoever wrote the final one settles it
             raise _refused(call, answer)
         return Receipt(answer.record_id, answer.event_id, answer.cost_nanousd)
-
-    async def encrypt_request(self, call: Call, request: Content) -> bytes:
-        """Raises DependencyUnavailable (keys)."""
-        key = await self._keys.of(call.org_id)
-        return key.encrypt(request, _request_bound(call))
 
     async def decrypt_request(self, call: Call, ciphertext: bytes) -> Content:
         """Raises DependencyUnavailable (keys), Forbidden (`ciphertext_refused`)."""
         key = await self._keys.of(call.org_id)
         return Content(key.decrypt(ciphertext, _request_bound(call)))
 
-    async def _outcome(self, call: Call, ending: Ending) -> OutcomeRow:
-        occurred_at = ending.occurred_at or self._clock.now()
-        key = await self._keys.of(call.org_id)
-        if _weighs_more_than(_SEALED_ON_THE_LOOP - len(ending.request), ending.response):
-            sealed = await asyncio.to_thread(_sealed, call, ending, occurred_at, key)
-        else:
-            sealed = _sealed(call, ending, occurred_at, key)
-        usage = ending.usage
-        return OutcomeRow(
-            org_id=call.org_id,
-            intent_id=call.intent_id,
-            stage=ending.stage,
-            event_id=ending.event_id,
-            record_id=ending.record_id,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_nanousd=usage.cost_nanousd,
-            occurred_at=occurred_at,
-            ciphertext=sealed.ciphertext,
-            entry=sealed.entry,
+    async def _settle(self, call: Call, usage: Usage) -> None:
+        # A mere estimate knows no tokens: what was estimated at admission stands.
+        stage, tokens = (
+            (Stage.ESTIMATED, None)
+            if usage.estimated
+            else (Stage.ACTUAL, usage.input_tokens + usage.output_tokens)
         )
-
-    async def _settle(self, call: Call, ending: Ending) -> None:
-        usage = ending.usage
         try:
             await self._store.settle(
-                call.root_org_id,
-                call.hold_id,
-                Stage(ending.stage),
-                usage.cost_nanousd,
-                # A mere estimate knows no tokens: what was estimated at admission stands.
-                usage.input_tokens + usage.output_tokens if ending.stage == "actual" else None,
+                call.root_org_id, call.hold_id, stage, usage.cost_nanousd, tokens
             )
         except DependencyUnavailable as gone:
             # Postgres has it: the sweeper, or the next install, brings it to Valkey. Until then the
@@ -158,14 +138,37 @@ class Closer:
             _log.warning("call %s is not settled in Valkey yet: %s", call.intent_id, gone.detail)
 
 
-async def written(value: JsonValue) -> Content:
-    """As canonical JSON; what is large is written beside the loop."""
-    if _weighs_more_than(_SEALED_ON_THE_LOOP, value):
-        return await asyncio.to_thread(content_of, value)
-    return content_of(value)
+def encrypt_request(call: Call, request: Content, key: DataKey) -> bytes:
+    """Bound to its own call of its own org (F60)."""
+    return key.encrypt(request, _request_bound(call))
 
 
-def _sealed(call: Call, ending: Ending, occurred_at: datetime, key: DataKey) -> SealedRecord:
+def _outcome(call: Call, ending: Ending, occurred_at: datetime, sealed: SealedRecord) -> OutcomeRow:
+    usage = ending.usage
+    return OutcomeRow(
+        org_id=call.org_id,
+        intent_id=call.intent_id,
+        stage=ending.stage,
+        event_id=ending.event_id,
+        record_id=ending.record_id,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_nanousd=usage.cost_nanousd,
+        occurred_at=occurred_at,
+        ciphertext=sealed.ciphertext,
+        entry=sealed.entry,
+    )
+
+
+def _write_and_seal(
+    call: Call, ending: Ending, occurred_at: datetime, key: DataKey
+) -> SealedRecord:
+    return _sealed(call, ending, content_of(ending.response), occurred_at, key)
+
+
+def _sealed(
+    call: Call, ending: Ending, response: Content, occurred_at: datetime, key: DataKey
+) -> SealedRecord:
     record = RecordToSeal(
         record_id=ending.record_id,
         org_id=call.org_id,
@@ -178,23 +181,9 @@ def _sealed(call: Call, ending: Ending, occurred_at: datetime, key: DataKey) -> 
         thread_id=call.thread_id,
         call_no=call.call_no,
         request=ending.request,
-        response=content_of(ending.response),
+        response=response,
     )
     return seal(record, key)
-
-
-def _weighs_more_than(limit: int, content: JsonValue) -> bool:
-    """About so many bytes of JSON; looks no further than it must."""
-    weight, parts = 0, [content]
-    for part in parts:  # which grow meanwhile
-        if isinstance(part, str):
-            weight += len(part)
-        elif isinstance(part, list | dict):
-            weight += 8 * len(part)
-            parts += part.values() if isinstance(part, dict) else part
-        if weight > limit:
-            return True
-    return weight > limit
 
 
 def _request_bound(call: Call) -> bytes:

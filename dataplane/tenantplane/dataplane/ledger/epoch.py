@@ -18,15 +18,14 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 from tenantplane.core.db.jobs import system_job
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import DependencyUnavailable
 from tenantplane.core.valkey.answers import (
-    AdmitAnswer,
     Admitted,
     AlreadySettled,
     Begun,
@@ -55,6 +54,9 @@ _BARRIER_PAUSE_SECONDS = 0.01
 _RAISER_GRACE_SECONDS = 0.5
 _RAISER_PAUSE_SECONDS = 0.05
 _QUICK_FAILURE_SECONDS = 0.1
+
+# A union is made anew wherever it is written.
+_ILL: Final = (EpochLost, NotInstalled)
 
 Answer = TypeVar("Answer")
 
@@ -85,7 +87,9 @@ class FencedStore:
         """Most likely the one in force; 0 before the first call."""
         return self._epoch or 0
 
-    async def admit(self, request: AdmitRequest) -> tuple[Admitted | Refused | Stale, int]:
+    def admit(
+        self, request: AdmitRequest
+    ) -> Coroutine[Any, Any, tuple[Admitted | Refused | Stale, int]]:
         """The answer, and the epoch under which it was given, which the intent must carry.
 
         `request.epoch` is a guess, which spares a copy (`known_epoch`). Raises DependencyUnavailable.
@@ -93,15 +97,12 @@ class FencedStore:
         versions = self._versions[request.root_org_id]
         if versions.get(request.org_id, 0) < request.snapshot_version:
             versions[request.org_id] = request.snapshot_version
-        used = 0
-
-        async def call(epoch: int) -> AdmitAnswer:
-            nonlocal used
-            used = epoch
-            asked = request if request.epoch == epoch else replace(request, epoch=epoch)
-            return await self._store.admit(asked)
-
-        return await self._fenced(request.root_org_id, call), used
+        return self._fenced(
+            request.root_org_id,
+            lambda epoch: self._store.admit(
+                request if request.epoch == epoch else replace(request, epoch=epoch)
+            ),
+        )
 
     async def settle(
         self,
@@ -112,27 +113,30 @@ class FencedStore:
         tokens: int | None = None,
     ) -> Settled | AlreadySettled | NoHold:
         """Raises DependencyUnavailable."""
-        return await self._fenced(
+        answered: tuple[Settled | AlreadySettled | NoHold, int] = await self._fenced(
             root_org_id,
             lambda epoch: self._store.settle(root_org_id, epoch, hold_id, stage, nanousd, tokens),
         )
+        return answered[0]
 
     async def release(
         self, root_org_id: str, hold_id: str, *, expired_only: bool = False
     ) -> Settled | AlreadySettled | NoHold:
         """Raises DependencyUnavailable."""
-        return await self._fenced(
+        answered: tuple[Settled | AlreadySettled | NoHold, int] = await self._fenced(
             root_org_id,
             lambda epoch: self._store.release(
                 root_org_id, epoch, hold_id, expired_only=expired_only
             ),
         )
+        return answered[0]
 
     async def spend(self, root_org_id: str, levels: Sequence[Level]) -> Spend:
         """Raises DependencyUnavailable."""
-        return await self._fenced(
+        answer, _ = await self._fenced(
             root_org_id, lambda epoch: self._store.spend(root_org_id, epoch, levels)
         )
+        return answer
 
     async def expired(self, root_org_id: str, limit: int) -> tuple[ExpiredHold, ...]:
         """Holds past their deadline. None where the root is not installed: there are no holds, and
@@ -159,22 +163,29 @@ class FencedStore:
         self,
         root_org_id: str,
         call: Callable[[int], Awaitable[Answer | EpochLost | NotInstalled]],
-    ) -> Answer:
+    ) -> tuple[Answer, int]:
+        """The answer, and the epoch under which it was given. Only a bad one goes the long way."""
         epoch = self._epoch
         if epoch is None:
             return await self._healed(root_org_id, call)
         installed = self._installed.get(root_org_id, 0)
-        answer = await _twice(call, epoch)
-        if isinstance(answer, EpochLost | NotInstalled):
+        started = time.monotonic()
+        try:
+            answer = await call(epoch)
+        except DependencyUnavailable:
+            if time.monotonic() - started > _QUICK_FAILURE_SECONDS:
+                raise  # as in `_twice`
+            return await self._healed(root_org_id, call)
+        if isinstance(answer, _ILL):
             return await self._healed(root_org_id, call, (answer, epoch, installed))
-        return answer
+        return answer, epoch
 
     async def _healed(
         self,
         root_org_id: str,
         call: Callable[[int], Awaitable[Answer | EpochLost | NotInstalled]],
         ill: tuple[EpochLost | NotInstalled, int, int] | None = None,
-    ) -> Answer:
+    ) -> tuple[Answer, int]:
         """The answer once it is none of these, within bounds. `ill` is such an answer, the epoch
         under which it was given, and how often the root was installed before it was asked for."""
         try:
@@ -185,8 +196,8 @@ class FencedStore:
                     epoch = self._epoch if self._epoch is not None else await self.refresh()
                     installed = self._installed.get(root_org_id, 0)
                     answer = await _twice(call, epoch)
-                    if not isinstance(answer, EpochLost | NotInstalled):
-                        return answer
+                    if not isinstance(answer, _ILL):
+                        return answer, epoch
                     ill = (answer, epoch, installed)
         except TimeoutError:
             raise DependencyUnavailable(

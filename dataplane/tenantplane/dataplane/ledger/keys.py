@@ -30,12 +30,19 @@ class DataKeys:
         self._open: OrderedDict[str, tuple[float, DataKey]] = OrderedDict()
         self._opening: dict[str, asyncio.Task[DataKey]] = {}
 
+    def known(self, org_id: str) -> DataKey | None:
+        """The org's key, where it is open already."""
+        known = self._open.get(org_id)
+        if known is None or self._elapsed() >= known[0]:
+            return None
+        self._open.move_to_end(org_id)
+        return known[1]
+
     async def of(self, org_id: str) -> DataKey:
         """The org's key. Raises DependencyUnavailable (Postgres or KMS), Forbidden (key refused)."""
-        known = self._open.get(org_id)
-        if known and self._elapsed() < known[0]:
-            self._open.move_to_end(org_id)
-            return known[1]
+        known = self.known(org_id)
+        if known is not None:
+            return known
         # All that wait for a key share one question to the KMS; one that gives up ends it for none.
         opening = self._opening.get(org_id)
         if opening is None:

@@ -11,13 +11,17 @@ After the outcome the sweeper settles. Nothing is free, and nothing counts twice
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from pydantic import JsonValue
 
 from tenantplane.core.apis.events import Stage
 from tenantplane.core.apis.snapshot import Snapshot
+from tenantplane.core.audit.content import content_of, light_content_of
 from tenantplane.core.audit.record import Status
 from tenantplane.core.db.pool import Database
 from tenantplane.core.ids import new_id
@@ -34,7 +38,13 @@ from tenantplane.dataplane.gate.shadow import ShadowReport
 from tenantplane.dataplane.ledger.background import Background
 from tenantplane.dataplane.ledger.call_ids import new_call_id
 from tenantplane.dataplane.ledger.calls import CallRequest, LevelSpend, Receipt, Usage
-from tenantplane.dataplane.ledger.closing import Call, Closer, Ending, written
+from tenantplane.dataplane.ledger.closing import (
+    WRITTEN_ON_THE_LOOP,
+    Call,
+    Closer,
+    Ending,
+    encrypt_request,
+)
 from tenantplane.dataplane.ledger.epoch import FencedStore
 from tenantplane.dataplane.ledger.excess import Excesses
 from tenantplane.dataplane.ledger.journal import Journal
@@ -111,7 +121,18 @@ class Meter:
         self.excesses.require(snapshot)
         if request.count_request:
             self.refusals.require_room(snapshot, tenant)
-        placement = await self._prepare(tenant, snapshot, request)
+        unix = self.database.clock.unix()
+        opened_at = datetime.fromtimestamp(unix, UTC)
+        call = _call(tenant, snapshot, request, unix)
+        admission = self._admission(tenant, snapshot, request, call.hold_id, opened_at)
+        content = light_content_of(request.audit_request, WRITTEN_ON_THE_LOOP)
+        if content is None:
+            content = await asyncio.to_thread(content_of, request.audit_request)
+        key = self.keys.known(call.org_id) or await self.keys.of(call.org_id)
+        ciphertext = encrypt_request(call, content, key)
+        placement = Placement(
+            call, request, tenant, snapshot, admission, content, ciphertext, opened_at
+        )
         return OpenCall(self, placement, await self._placer.place(placement))
 
     async def enlarge(
@@ -120,20 +141,11 @@ class Meter:
         """The intent with the hold that `request` wants now, under the limits of `snapshot`; use
         `OpenCall.enlarge`. Raises as `open`."""
         tenant = placement.tenant
-        admission = self._admission(tenant, snapshot, request, placement.call.hold_id)
+        now = self.database.clock.now()
+        admission = self._admission(tenant, snapshot, request, placement.call.hold_id, now)
         admission = replace(admission, continues=True)
         larger = replace(placement, request=request, snapshot=snapshot, admission=admission)
         return await asyncio.shield(self.background.spawn(self._placer.enlarge(larger, intent)))
-
-    async def close_call(self, call: Call, ending: Ending, held_nanousd: NanoUSD) -> Receipt:
-        """Goes on to its end when its caller is cancelled; use `OpenCall`."""
-        try:
-            return await self.closer.close(call, ending, held_nanousd=held_nanousd)
-        except asyncio.CancelledError:
-            # Once more from the beginning, which changes nothing of what was done: the ids are the
-            # same. A task of its own for each call would cost more than this costs those few.
-            self.background.spawn(self.closer.close(call, ending, held_nanousd=held_nanousd))
-            raise
 
     async def spend(
         self, snapshot: Snapshot, tenant: TenantContext | None = None
@@ -161,30 +173,14 @@ class Meter:
         levels = plan_levels(snapshot, tenant, None, self.database.clock.now())
         return await self.store.spend(snapshot.root_org_id, levels)
 
-    async def _prepare(
-        self, tenant: TenantContext, snapshot: Snapshot, request: CallRequest
-    ) -> Placement:
-        clock = self.database.clock
-        call = Call(
-            org_id=tenant.org_id,
-            intent_id=new_call_id(clock.unix()),
-            root_org_id=snapshot.root_org_id,
-            user_id=tenant.user_id,
-            run_id=request.run_id,
-            call_no=request.call_no,
-            thread_id=request.thread_id,
-            kind=request.kind,
-            resource=request.resource,
-        )
-        admission = self._admission(tenant, snapshot, request, call.hold_id)
-        content = await written(request.audit_request)
-        ciphertext = await self.closer.encrypt_request(call, content)
-        return Placement(call, request, tenant, snapshot, admission, content, ciphertext)
-
     def _admission(
-        self, tenant: TenantContext, snapshot: Snapshot, request: CallRequest, hold_id: str
+        self,
+        tenant: TenantContext,
+        snapshot: Snapshot,
+        request: CallRequest,
+        hold_id: str,
+        now: datetime,
     ) -> AdmitRequest:
-        now = self.database.clock.now()
         return AdmitRequest(
             root_org_id=snapshot.root_org_id,
             epoch=self.store.known_epoch,
@@ -200,6 +196,20 @@ class Meter:
             ),
             continues=not request.count_request,
         )
+
+
+def _call(tenant: TenantContext, snapshot: Snapshot, request: CallRequest, unix: float) -> Call:
+    return Call(
+        org_id=tenant.org_id,
+        intent_id=new_call_id(unix),
+        root_org_id=snapshot.root_org_id,
+        user_id=tenant.user_id,
+        run_id=request.run_id,
+        call_no=request.call_no,
+        thread_id=request.thread_id,
+        kind=request.kind,
+        resource=request.resource,
+    )
 
 
 class OpenCall:
@@ -252,17 +262,17 @@ class OpenCall:
             placement, self._intent, request, snapshot or placement.snapshot
         )
 
-    async def complete(self, usage: Usage, response: JsonValue) -> Receipt:
+    def complete(self, usage: Usage, response: JsonValue) -> Coroutine[Any, Any, Receipt]:
         """The call was answered. When this returns the outcome is durable and the answer may end.
 
         Raises DependencyUnavailable: the answer must not go out, the sweeper estimates the call.
         """
-        return await self._close("completed", usage, response)
+        return self._close("completed", usage, response)
 
-    async def fail(self, reason: str, usage: Usage) -> Receipt:
+    def fail(self, reason: str, usage: Usage) -> Coroutine[Any, Any, Receipt]:
         """The call was made and failed: `usage` is what is known, NOTHING_USED only where the
         provider surely charged nothing, else the worst case with `estimated`."""
-        return await self._close("failed", usage, {"error": reason})
+        return self._close("failed", usage, {"error": reason})
 
     async def abandon(self) -> None:
         """The call was made, and what it used is not known: its whole hold counts, as estimated,
@@ -281,7 +291,15 @@ class OpenCall:
             request=self._placement.content,
             response=response,
         )
-        return await self._meter.close_call(self._placement.call, ending, self.held_nanousd)
+        call, held = self._placement.call, self._intent.hold_nanousd
+        meter = self._meter
+        try:
+            return await meter.closer.close(call, ending, held_nanousd=held)
+        except asyncio.CancelledError:
+            # Once more from the beginning, which changes nothing of what was done: the ids are the
+            # same. A task of its own for each call would cost more than this costs those few.
+            meter.background.spawn(meter.closer.close(call, ending, held_nanousd=held))
+            raise
 
     def _ids_of(self, stage: Stage) -> tuple[UUID, UUID]:
         """The same ones for a repeat; the promised record id for the first stage alone."""

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
-from uuid import UUID
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
-from tenantplane.core.apis.events import AuditBatch, BatchAck, UsageBatch
+from tenantplane.core.apis.events import BatchAck
 from tenantplane.core.db.jobs import system_job
 from tenantplane.core.db.pool import Database
 from tenantplane.core.errors import Conflict, DependencyUnavailable, Forbidden
@@ -43,6 +43,11 @@ _REFUSED_FOR_A_ROW: Final = {
 _MOST_COUNTED: Final = 1000
 
 
+# What is sent, by the names of UsageEvent's or AuditCommitment's fields. Whoever receives it checks
+# it: to do so here as well took 7 µs of CPU a call.
+Fields = Mapping[str, Any]
+
+
 class Uplink(Protocol):
     """How batches reach the control plane, each whole or not at all.
 
@@ -50,9 +55,19 @@ class Uplink(Protocol):
     gives where it refuses the batch.
     """
 
-    async def send_usage(self, batch: UsageBatch) -> BatchAck: ...
+    async def send_usage(self, events: Sequence[Fields]) -> BatchAck: ...
 
-    async def send_audit(self, batch: AuditBatch) -> BatchAck: ...
+    async def send_audit(self, commitments: Sequence[Fields]) -> BatchAck: ...
+
+
+_Send = Callable[[Sequence[Fields]], Awaitable[BatchAck]]
+
+
+class _Row(NamedTuple):
+    """`xid` says with its id where it stands in its stream."""
+
+    xid: str
+    fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +100,8 @@ class Shipper:
         """Sends all that is there now. Raises DependencyUnavailable, and other refusals that are
         not of a row; rows that were acknowledged or set aside are done."""
         await self._count_refused()
-        usage, usage_aside = await self._ship_all("usage", self._send_usage)
-        audit, audit_aside = await self._ship_all("audit", self._send_audit)
+        usage, usage_aside = await self._ship_all("usage", self._uplink.send_usage)
+        audit, audit_aside = await self._ship_all("audit", self._uplink.send_audit)
         if usage_aside or audit_aside:
             await self._count_refused()
         return Shipped(usage, audit, usage_aside + audit_aside)
@@ -110,11 +125,11 @@ class Shipper:
                 break
         return shipped, aside
 
-    async def _ship_rows(self, stream: Stream, rows: list[dict[str, Any]], send: _Send) -> int:
+    async def _ship_rows(self, stream: Stream, rows: Sequence[_Row], send: _Send) -> int:
         """How many were acknowledged; the others are set aside. In order, so that the cursor stands
         behind all that is done wherever this ends."""
         try:
-            ack = await send(rows)
+            ack = await send([row.fields for row in rows])
         except (Forbidden, Conflict) as refused:
             if (refused.status, refused.error_code) not in _REFUSED_FOR_A_ROW:
                 raise
@@ -133,12 +148,12 @@ class Shipper:
         await self._advance(stream, rows[-1])
         return len(rows)
 
-    async def _set_aside(self, stream: Stream, row: dict[str, Any], reason: str) -> None:
-        place = _place(stream, row)
+    async def _set_aside(self, stream: Stream, row: _Row, reason: str) -> None:
+        place, org_id = _place(stream, row), row.fields["org_id"]
         # One transaction: a cursor that passes a row which is not kept aside would lose it.
         async with self._database.system_tx(SHIP) as cursor:
             await cursor.execute(
-                statement("set_row_aside"), {**place, "org_id": row["org_id"], "reason": reason}
+                statement("set_row_aside"), {**place, "org_id": org_id, "reason": reason}
             )
             new = cursor.rowcount == 1
             await cursor.execute(statement("advance_cursor"), place)
@@ -147,7 +162,7 @@ class Shipper:
                 "%s row %s of org %s is refused by the control plane (%s) and set aside",
                 stream,
                 place["id"],
-                row["org_id"],
+                org_id,
                 reason,
             )
 
@@ -158,7 +173,7 @@ class Shipper:
         assert row is not None
         self.refused_rows = row["refused"]
 
-    async def _read(self, stream: Stream) -> list[dict[str, Any]]:
+    async def _read(self, stream: Stream) -> list[_Row]:
         async with self._database.system_tx(SHIP) as cursor:
             await cursor.execute(statement("read_cursor"), {"stream": stream})
             position = await cursor.fetchone()
@@ -166,24 +181,13 @@ class Shipper:
                 raise DependencyUnavailable(f"The shipper has no cursor for {stream}.")
             query = "read_usage" if stream == "usage" else "read_commitments"
             await cursor.execute(statement(query), {**position, "limit": self._batch})
-            return await cursor.fetchall()
+            return [_Row(row.pop("xid"), row) for row in await cursor.fetchall()]
 
-    async def _advance(self, stream: Stream, last: dict[str, Any]) -> None:
+    async def _advance(self, stream: Stream, last: _Row) -> None:
         async with self._database.system_tx(SHIP) as cursor:
             await cursor.execute(statement("advance_cursor"), _place(stream, last))
 
-    async def _send_usage(self, rows: list[dict[str, Any]]) -> BatchAck:
-        return await self._uplink.send_usage(UsageBatch.model_validate({"events": rows}))
 
-    async def _send_audit(self, rows: list[dict[str, Any]]) -> BatchAck:
-        return await self._uplink.send_audit(AuditBatch.model_validate({"commitments": rows}))
-
-
-def _place(stream: Stream, row: dict[str, Any]) -> dict[str, object]:
-    """Where a row stands in its stream."""
-    identifier: UUID = row["event_id"] if stream == "usage" else row["record_id"]
-    return {"stream": stream, "xid": row["xid"], "id": identifier}
-
-
-class _Send(Protocol):
-    async def __call__(self, rows: list[dict[str, Any]]) -> BatchAck: ...
+def _place(stream: Stream, row: _Row) -> dict[str, object]:
+    identifier = row.fields["event_id" if stream == "usage" else "record_id"]
+    return {"stream": stream, "xid": row.xid, "id": identifier}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tenantplane.core.apis.events import AuditBatch, BatchAck, PlaneUsage, UsageBatch
+from collections.abc import Sequence
+
+from tenantplane.core.apis.events import BatchAck, PlaneUsage
 from tenantplane.core.apis.planes import IsolationReport
 from tenantplane.core.errors import DependencyUnavailable
-from tenantplane.dataplane.peering.session import PlaneSession
+from tenantplane.dataplane.peering.session import Fields, PlaneSession
 
 
 class ControlPlaneUplink:
@@ -18,11 +20,11 @@ class ControlPlaneUplink:
     def connect(self, session: PlaneSession) -> None:
         self._session = session
 
-    async def send_usage(self, batch: UsageBatch) -> BatchAck:
-        return await self._connected().send_usage(batch)
+    async def send_usage(self, events: Sequence[Fields]) -> BatchAck:
+        return await self._connected().send_usage(events)
 
-    async def send_audit(self, batch: AuditBatch) -> BatchAck:
-        return await self._connected().send_audit(batch)
+    async def send_audit(self, commitments: Sequence[Fields]) -> BatchAck:
+        return await self._connected().send_audit(commitments)
 
     async def acknowledged_usage(self) -> PlaneUsage:
         return await self._connected().acknowledged_usage()

@@ -13,6 +13,7 @@ from tenantplane.core.errors import Conflict, Forbidden
 from tenantplane.core.ids import new_id
 from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import NOTHING_USED, Usage
+from tenantplane.dataplane.ledger.rows import IntentRow, IntentStatus
 from tenantplane.dataplane.ledger.sweeper import Swept
 from tests.fixtures.ledger import Ledger, MakeLedger, a_call, a_snapshot, a_tenant
 
@@ -122,6 +123,32 @@ async def test_a_caller_cancelled_while_opening_pays_nothing(
         await opening.result().fail("not made", NOTHING_USED)
     await ledger.meter.background.finish(10)
     assert await ledger.in_valkey(snapshot) == (0, 0)
+    assert await ledger.open_holds_in_postgres(new_org) == 0
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_a_caller_cancelled_in_the_commit_of_its_intent_pays_nothing(
+    ledger: Ledger, new_org: str, turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row still waits, is on its way, or is there: nobody knows, and it ends closed."""
+    snapshot, journal, intended = a_snapshot(new_org), ledger.meter.journal, asyncio.Event()
+    intend = journal.intend
+
+    def seen(row: IntentRow) -> asyncio.Future[IntentStatus]:
+        intended.set()
+        return intend(row)
+
+    monkeypatch.setattr(journal, "intend", seen)
+    opening = asyncio.create_task(ledger.meter.open(a_tenant(new_org), snapshot, a_call(500)))
+    await intended.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert opening.cancel()
+    await asyncio.wait([opening])
+    assert opening.cancelled()
+    await ledger.meter.background.finish(10)
+    assert await ledger.in_valkey(snapshot) == (0, 0)
+    assert await outcomes(ledger, new_org) == [("actual", 0)]
     assert await ledger.open_holds_in_postgres(new_org) == 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
+from tenantplane.core.audit import content
 from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger import closing
 from tenantplane.dataplane.ledger.calls import Usage
@@ -29,8 +30,8 @@ def on_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
         return called
 
-    for name in ("content_of", "seal"):
-        monkeypatch.setattr(closing, name, watched(getattr(closing, name)))
+    for module, name in ((content, "_content"), (closing, "seal")):
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
     return seen
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from tenantplane.core.apis.events import (
-    AuditBatch,
     BatchAck,
     OrgUsage,
     PlaneUsage,
@@ -24,7 +23,7 @@ from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.adoption import Adopted, adopt
 from tenantplane.dataplane.ledger.calls import Usage
 from tenantplane.dataplane.ledger.rolling import Roller
-from tenantplane.dataplane.ledger.shipper import Shipped, Shipper
+from tenantplane.dataplane.ledger.shipper import Fields, Shipped, Shipper
 from tenantplane.dataplane.ledger.sweeper import Sweeper
 from tenantplane.dataplane.ledger.watermark import BEHIND, NOT_ENROLLED, Verdict, Watermark
 from tests.fixtures.ledger import Ledger, MakeLedger, a_call, a_snapshot, a_tenant
@@ -39,15 +38,16 @@ class ControlPlane:
         self.events: dict[UUID, UsageEvent] = {}
         self.trouble: TenantplaneError | None = None
 
-    async def send_usage(self, batch: UsageBatch) -> BatchAck:
+    async def send_usage(self, events: Sequence[Fields]) -> BatchAck:
+        batch = UsageBatch.model_validate({"events": events})
         new = [e for e in batch.events if e.event_id not in self.events]
         known = [e for e in batch.events if e.event_id in self.events]
         assert all(self.events[e.event_id] == e for e in known), "an event never changes"
         self.events |= {e.event_id: e for e in new}
         return BatchAck(accepted=len(new), duplicate=len(known))
 
-    async def send_audit(self, batch: AuditBatch) -> BatchAck:
-        return BatchAck(accepted=len(batch.commitments), duplicate=0)
+    async def send_audit(self, commitments: Sequence[Fields]) -> BatchAck:
+        return BatchAck(accepted=len(commitments), duplicate=0)
 
     async def acknowledged_usage(self) -> PlaneUsage:
         if self.trouble is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +23,7 @@ from tenantplane.core.errors import (
 )
 from tenantplane.core.money import NanoUSD
 from tenantplane.dataplane.ledger.calls import Usage
-from tenantplane.dataplane.ledger.shipper import Shipped, Shipper
+from tenantplane.dataplane.ledger.shipper import Fields, Shipped, Shipper
 from tests.fixtures.ledger import Ledger, MakeLedger, a_call, a_snapshot, a_tenant
 from tests.integration.dataplane.ledger.test_append import (
     an_intent,
@@ -46,7 +46,8 @@ class ControlPlane:
         # After a refusal it is away.
         self.falls_after_refusal = False
 
-    async def send_usage(self, batch: UsageBatch) -> BatchAck:
+    async def send_usage(self, events: Sequence[Fields]) -> BatchAck:
+        batch = UsageBatch.model_validate({"events": events})
         self._require_good(event.org_id for event in batch.events)
         new = [e for e in batch.events if e.event_id not in self.events]
         self.events |= {e.event_id: e for e in batch.events}
@@ -55,7 +56,8 @@ class ControlPlane:
             raise DependencyUnavailable("The answer was lost.")
         return BatchAck(accepted=len(new), duplicate=len(batch.events) - len(new))
 
-    async def send_audit(self, batch: AuditBatch) -> BatchAck:
+    async def send_audit(self, commitments: Sequence[Fields]) -> BatchAck:
+        batch = AuditBatch.model_validate({"commitments": commitments})
         self._require_good(commitment.org_id for commitment in batch.commitments)
         new = [c for c in batch.commitments if c.record_id not in self.entries]
         self.entries |= {c.record_id: c.entry_hex for c in batch.commitments}

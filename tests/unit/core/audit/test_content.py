@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tenantplane.core.audit import content
-from tenantplane.core.audit.content import JSON_TEXT, content_of
+from tenantplane.core.audit.content import JSON_TEXT, content_of, light_content_of
 
 # Surrogates too; and keys that UTF-16 sorts otherwise than code points.
 _texts = st.text(st.characters(exclude_categories=())) | st.sampled_from(["\uffff", "\U0001f600"])
@@ -35,6 +35,20 @@ def by_rfc_8785(value: Any) -> bytes:
 @example(['\x00\x1f\x7f\u2028 " \\ / \b\f\n\r\t', {"b": None, "a": True}])
 def test_the_short_way_writes_what_the_long_one_does(value: Any) -> None:
     assert content_of(value) == by_rfc_8785(value)
+
+
+@given(any_json, st.integers(0, 60))
+def test_light_content_is_written_alike_and_heavy_content_not_at_all(value: Any, most: int) -> None:
+    assert light_content_of(value, most) in (None, content_of(value))
+    assert light_content_of(value, 10**9) == content_of(value)
+
+
+@pytest.mark.parametrize(
+    "heavy", ["x" * 101, ["x"] * 12, {str(n): n for n in range(13)}, [[[]] * 12]]
+)
+def test_content_is_heavy_by_its_texts_and_its_parts(heavy: Any) -> None:
+    assert light_content_of([heavy], 100) is None
+    assert light_content_of([heavy], 200) == content_of([heavy])
 
 
 @given(any_json)

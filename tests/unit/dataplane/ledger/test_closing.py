@@ -12,7 +12,7 @@ from tenantplane.core.db.clock import DatabaseClock
 from tenantplane.core.errors import Forbidden
 from tenantplane.core.ids import new_id
 from tenantplane.core.keys.envelope import DataKey, new_data_key
-from tenantplane.dataplane.ledger.closing import Call, Closer
+from tenantplane.dataplane.ledger.closing import Call, Closer, encrypt_request
 from tenantplane.dataplane.ledger.epoch import FencedStore
 from tenantplane.dataplane.ledger.excess import Excesses
 from tenantplane.dataplane.ledger.journal import Journal
@@ -24,20 +24,25 @@ REQUEST = content_of([{"role": "user", "content": "hello"}])
 class OneKey:
     """Stands for DataKeys; both orgs have the same key, so that only the binding tells."""
 
-    def __init__(self) -> None:
-        self._key = DataKey(new_data_key())
+    def __init__(self, key: DataKey) -> None:
+        self._key = key
 
     async def of(self, org_id: str) -> DataKey:
         return self._key
 
 
 @pytest.fixture
-def closer() -> Closer:
+def key() -> DataKey:
+    return DataKey(new_data_key())
+
+
+@pytest.fixture
+def closer(key: DataKey) -> Closer:
     return Closer(
         DatabaseClock(),
         cast("Journal", None),
         cast("FencedStore", None),
-        cast("DataKeys", OneKey()),
+        cast("DataKeys", OneKey(key)),
         cast("Excesses", None),
     )
 
@@ -57,9 +62,9 @@ def a_call(org_id: str, intent_id: UUID) -> Call:
 
 
 @pytest.mark.fault("F60")
-async def test_a_request_opens_for_its_own_call_alone(closer: Closer) -> None:
+async def test_a_request_opens_for_its_own_call_alone(closer: Closer, key: DataKey) -> None:
     intent = new_id()
-    sealed = await closer.encrypt_request(a_call("acme", intent), REQUEST)
+    sealed = encrypt_request(a_call("acme", intent), REQUEST, key)
     assert await closer.decrypt_request(a_call("acme", intent), sealed) == REQUEST
     for other in (a_call("globex", intent), a_call("acme", new_id())):
         with pytest.raises(Forbidden) as refused:
