@@ -2,16 +2,17 @@
 -- suspended, windows, calls at a time, soft caps, hard caps. A refusal changes no count. What a
 -- level in shadow would refuse is noted, and refuses nothing.
 
--- Ten fields, each ended by a newline: one argument costs the server less to read than ten.
+-- Eleven fields, each ended by a newline, then the levels: one argument costs the server less to read
+-- than many.
 local LINE = '([^\n]*)\n'
 local FIVE_LINES = LINE .. LINE .. LINE .. LINE .. LINE
-local REQUEST = '^' .. FIVE_LINES .. FIVE_LINES .. '$'
+local REQUEST = '^' .. FIVE_LINES .. FIVE_LINES .. LINE .. '()'
 
 local function read_request(text)
-  local wanted, org, version, id, amount, least, tokens, ttl, window_ms, continues =
-    match(text or '', REQUEST)
+  local wanted, org, version, id, amount, least, tokens, ttl, window_ms, continues, digest, levels_at =
+    match(text, REQUEST)
   if not wanted then
-    arguments.reject('the request must be ten lines')
+    arguments.reject('the request must be eleven lines and its levels')
   end
   local request = {
     epoch = checked.integer(wanted, 'epoch'),
@@ -24,6 +25,8 @@ local function read_request(text)
     ttl = checked.integer(ttl, 'ttl'),
     window = checked.window(window_ms, 'window'),
     continues = checked.flag(continues, 'continues'),
+    digest = digest,
+    levels_at = levels_at,
   }
   if request.least > request.amount then
     arguments.reject('least amount must not be above the hold amount')
@@ -66,28 +69,28 @@ local function check_suspended(seen)
   end
 end
 
-local function check_window(seen, state, measure, reason, amount)
-  local level = state.level
+local function check_window(seen, level, state, measure, reason, amount)
   local limit = level[measure]
   if limit and amount > 0 and state[measure] + amount > limit then
     object(seen, level, refusal_of(reason, level, limit, state[measure],
-      window.retry_after(state, seen.keys, measure, limit, amount, seen.now)))
+      window.retry_after(state, seen.view.keys, measure, limit, amount, seen.now)))
   end
 end
 
 local function check_windows(seen, requests, tokens)
-  local states = seen.plan.windows
-  for index = 1, #states do
-    check_window(seen, states[index], 'requests', 'REQUESTS', requests)
-    check_window(seen, states[index], 'tokens', 'TOKENS', tokens)
+  local entries, states = seen.plan.windows, seen.windows
+  for index = 1, #entries do
+    local level, state = entries[index].level, states[index]
+    check_window(seen, level, state, 'requests', 'REQUESTS', requests)
+    check_window(seen, level, state, 'tokens', 'TOKENS', tokens)
   end
 end
 
 local function check_calls(seen)
-  for index, entry in ipairs(seen.plan.counting) do
-    local level, calls = entry.level, sight.calls(seen, index)
-    if calls >= level.calls then
-      object(seen, level, refusal_of('CONCURRENCY', level, level.calls, calls))
+  for _, entry in ipairs(seen.plan.counting) do
+    local level, open = entry.level, sight.calls(seen, entry.level)
+    if open >= level.calls then
+      object(seen, level, refusal_of('CONCURRENCY', level, level.calls, open))
     end
   end
 end
@@ -142,29 +145,23 @@ local function increase_within_caps(seen, wanted, least)
   return math.min(wanted, left)
 end
 
--- Writes all that has changed: beside `writes`, of which there are `count`, the accounts. `opens`: the
--- hold was not among the open ones before.
-local function place(request, seen, record, increase, opens, writes, count, due)
-  local accounts, found, at, keys = seen.plan.accounts, seen.found, seen.plan.accounts_at, seen.keys
+-- Puts `increase` more on the hold's accounts, and writes its record. `opens`: it was not among the
+-- open ones before.
+local function place(asked, seen, record, increase, opens)
+  local of, values, accounts = seen.view, seen.values, seen.plan.accounts
   for index = 1, #accounts do
-    local entry, held = accounts[index], found[at + 1]
-    writes[count + 1], writes[count + 2] = entry.held, money.text(tonumber(held or 0) + increase)
-    count, at = count + 2, at + 2
+    local entry = accounts[index]
+    local held = values[entry.held]
+    view.put(of, entry.held, tonumber(held or 0) + increase)
     if not held then
+      local due = of.due
       due[#due + 1], due[#due + 2] = account.due(entry.slot, entry.period.end_unix)
     end
   end
   if hold.listed(record) then
-    local open_holds = opens and tonumber(found[2])
-    hold.list(keys, request.id, record.deadline, open_holds)
-    if opens then
-      writes[count + 1], writes[count + 2] = 'open_holds', money.text(open_holds + 1)
-      count = count + 2
-    end
+    view.list(of, asked.request.id, record.deadline, opens)
   end
-  root.write(keys, writes, count)
-  root.forget_later(keys, due)
-  hold.write(keys, record, hold.open_ttl(record, seen.now))
+  hold.write(asked.key, record, hold.open_ttl(record, of.now))
 end
 
 local function admitted(seen, placing, record)
@@ -178,39 +175,34 @@ local function admitted(seen, placing, record)
   return reply
 end
 
--- Used again by each call: it is written up to its count alone.
-local writes = {}
-
-local function admit_new(request, seen)
+local function admit_new(asked, seen)
+  local request, counting = asked.request, seen.plan.counting
   check_windows(seen, 1, request.tokens)
   check_calls(seen)
   if not request.continues then
     check_soft_caps(seen)
   end
-  local now, due = seen.now, {}
   local amount = increase_within_caps(seen, request.amount, request.least)
-  local counting = seen.plan.counting
   local record = {
     state = 'held',
     amount = amount,
-    deadline = now + request.ttl * 1000,
+    deadline = seen.now + request.ttl * 1000,
     tokens = request.tokens,
-    admitted = now,
+    admitted = seen.now,
     counted = #counting,
     places_text = plan.places_text(seen.plan),
   }
-  local count = window.add(seen.plan.windows, 1, request.tokens, writes, 0, due)
+  window.add(seen.view, seen.windows, #seen.plan.windows, 1, request.tokens)
   for index = 1, #counting do
-    writes[count + 1], writes[count + 2] = counting[index].field, money.text(sight.calls(seen, index) + 1)
-    count = count + 2
+    view.add(seen.view, counting[index].level.open, 1)
   end
-  place(request, seen, record, amount, true, writes, count, due)
+  place(asked, seen, record, amount, true)
   return admitted(seen, 'new', record)
 end
 
 -- Where what stands is enough, no lack of room refuses: it stays as it is.
-local function enlarge(request, seen, record)
-  local now, due, count = seen.now, {}, 0
+local function enlarge(asked, seen)
+  local request, record = asked.request, asked.record
   local tokens = math.max(0, request.tokens - (record.tokens or request.tokens))
   check_windows(seen, 0, tokens)
   local least = request.least > record.amount and request.least - record.amount or -math.huge
@@ -220,12 +212,12 @@ local function enlarge(request, seen, record)
   end
   local opens = not hold.listed(record)
   if tokens > 0 then
-    count = window.add(seen.plan.windows, 0, tokens, writes, 0, due)
+    window.add(seen.view, seen.windows, #seen.plan.windows, 0, tokens)
   end
   record.amount = record.amount + increase
   record.tokens = record.tokens and record.tokens + tokens
-  record.deadline = math.max(record.deadline, now + request.ttl * 1000)
-  place(request, seen, record, increase, opens, writes, count, due)
+  record.deadline = math.max(record.deadline, seen.now + request.ttl * 1000)
+  place(asked, seen, record, increase, opens)
   return admitted(seen, 'enlarged', record)
 end
 
@@ -235,27 +227,34 @@ local function plan_of_hold(of, record)
   return accounts == of.accounts and of or plan.make(of.levels, accounts, of.window)
 end
 
-local function admit(list, args)
-  local keys = named_keys(list)
-  local request = read_request(args[1])
-  local now = clock.ms()
-  local of = plan.of(args, 2, request.window, now)
+local function ask_admission(of, text, stored)
+  local request = read_request(text)
+  local of_levels = plan.of(request.digest, text, request.levels_at, request.window, of.now)
   epoch.require(request.epoch)
-  local record = hold.read(keys)
-  local larger = record and record.state == 'held' and request.amount > record.amount
-  local seen = sight.look(keys, larger and plan_of_hold(of, record) or of, request.org, now)
-  root.accept_version(keys, request.org, seen.version, request.version)
+  local record = hold.read(stored)
+  local enlarges = record and record.state == 'held' and request.amount > record.amount
+  local asked = {
+    request = request, record = record, enlarges = enlarges,
+    plan = enlarges and plan_of_hold(of_levels, record) or of_levels,
+  }
+  sight.want(of, asked.plan, request.org)
+  return asked
+end
+
+local function decide_admission(of, asked)
+  local request, record = asked.request, asked.record
+  epoch.require(request.epoch)
+  view.accept_version(of, request.org, request.version)
+  local seen = sight.look(of, asked.plan)
   check_suspended(seen)
-  local reply
   if not record then
-    reply = admit_new(request, seen)
-  elseif larger then
-    reply = enlarge(request, seen, record)
+    return admit_new(asked, seen)
+  elseif asked.enlarges then
+    return enlarge(asked, seen)
   elseif record.state == 'held' then
     return admitted(seen, 'same', record)
-  else
-    refuse(seen, refusal_of('SETTLED', {kind = 'hold', id = request.id}, 0, record.amount))
   end
-  root.touch(keys, now)
-  return reply
+  refuse(seen, refusal_of('SETTLED', {kind = 'hold', id = request.id}, 0, record.amount))
 end
+
+local admit = calls.of_one_root(ask_admission, decide_admission)

@@ -1,7 +1,7 @@
 -- A hold's record: one string under the hold's id. It remembers the slots it was put on and the
 -- levels that count it, so that it ends on those, whatever period and limits there are by then.
 -- Open holds with money, or that a level counts, are in `deadlines`, and their number in the money
--- hash: where the two differ, something was lost (root.read).
+-- hash: where the two differ, something was lost (view.read).
 --
 -- state: held → released (no call was made) → estimated → actual
 
@@ -9,10 +9,11 @@ local hold = {}
 
 hold.RANK = {held = 0, released = 1, estimated = 2, actual = 3}
 
--- A line of numbers, then where the hold stands: a line of numbers, a line for each slot, each
--- counting level, each level with token windows. A hold that is over for good stands nowhere.
-local HEAD = '^(%a+) (%d+) (%d+) (%d*) (%d+)\n()'
-local PLACES_HEAD = '^(%d+) (%d+) (%d+)\n'
+-- A line of numbers, then where the hold stands: a line with the digest of the rest (plan.lua says what
+-- for), a line of numbers, a line for each slot, each counting level, each level with token windows. A
+-- hold that is over for good stands nowhere.
+local HEAD = '^(%a+) (%d+) (%d+) (%d*) (%d+)\n()(%x*)'
+local PLACES_HEAD = '^%x+\n(%d+) (%d+) (%d+)\n'
 
 local function lines(list)
   return #list > 0 and table.concat(list, '\n') .. '\n' or ''
@@ -20,16 +21,18 @@ end
 
 -- The text of where a hold stands.
 function hold.places_text(window_ms, slots, counted, token_levels)
-  return format('%d %d %d\n', window_ms, #slots, #counted)
+  local text = format('%d %d %d\n', window_ms, #slots, #counted)
     .. lines(slots) .. lines(counted) .. lines(token_levels)
+  return redis.sha1hex(text) .. '\n' .. text
 end
 
 -- Where a hold stands, with the fields that a settlement reads: first the slots, two fields each, then
 -- the counting levels, then the windows.
-local known_places = kept.by_text(function(text)
+local known_places = kept.by_name(function(_, stored, places_at)
+  local text = sub(stored, places_at)
   local window_ms, slots, counted = match(text, PLACES_HEAD)
-  local places = {slots = {}, counted = tonumber(counted or 0), windows = {}, fields = {unpack(ROOT_FIELDS)}}
-  local fields, at = places.fields, -1
+  local places = {slots = {}, counted = tonumber(counted or 0), windows = {}, fields = {}}
+  local fields, at = places.fields, -2
   local last_slot = tonumber(slots or 0)
   local last_counted = last_slot + places.counted
   for line in string.gmatch(text, '[^\n]+') do
@@ -49,15 +52,13 @@ local known_places = kept.by_text(function(text)
   return places
 end)
 
--- The record, or nil.
-function hold.read(keys)
-  local stored = call('GET', keys.hold)
+-- What was stored; nil where nothing was.
+function hold.read(stored)
   if not stored then
     return nil
   end
-  local state, amount, deadline, tokens, admitted, places_at = match(stored, HEAD)
-  local text = sub(stored, places_at)
-  local places = known_places(text)
+  local state, amount, deadline, tokens, admitted, places_at, digest = match(stored, HEAD)
+  local places = known_places(digest, stored, places_at)
   return {
     state = state,
     amount = tonumber(amount),
@@ -66,14 +67,15 @@ function hold.read(keys)
     admitted = tonumber(admitted),
     counted = places.counted,
     places = places,
-    places_text = text,
+    stored = stored,
+    places_at = places_at,
   }
 end
 
-function hold.write(keys, record, ttl_ms)
-  call('SET', keys.hold, format('%s %d %d %s %d\n%s', record.state, record.amount,
+function hold.write(key, record, ttl_ms)
+  call('SET', key, format('%s %d %d %s %d\n%s', record.state, record.amount,
     record.deadline, record.tokens and money.text(record.tokens) or '', record.admitted,
-    record.places_text), 'PX', money.text(ttl_ms))
+    record.places_text or sub(record.stored, record.places_at)), 'PX', money.text(ttl_ms))
 end
 
 -- Whether an open hold is among those that are swept when they expire: all but a mere memory of an
@@ -89,17 +91,4 @@ function hold.open_ttl(record, now)
   end
   return math.max(
     FINAL_TTL_MS, math.min(record.deadline - now + RECORD_TTL_MS, RECORD_TTL_MAX_MS))
-end
-
--- Puts the hold among the open ones, of which there are `open_holds`.
-function hold.list(keys, id, deadline, open_holds)
-  call('ZADD', keys.deadlines, money.text(deadline), id)
-  if open_holds == 0 then
-    root.let_expire(keys.deadlines)
-  end
-end
-
--- The opposite.
-function hold.unlist(keys, id)
-  call('ZREM', keys.deadlines, id)
 end

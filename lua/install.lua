@@ -109,7 +109,7 @@ local function put_hold(keys, sums, entry, now)
   for _, ref in ipairs(counted) do
     sum_up(keys, sums, 'open:' .. ref, 1)
   end
-  hold.write({hold = entry.key}, record,
+  hold.write(entry.key, record,
     entry.estimated and ESTIMATE_TTL_MS or hold.open_ttl(record, now))
   if not entry.estimated and hold.listed(record) then
     sum_up(keys, sums, 'open_holds', 1)
@@ -161,6 +161,6 @@ local function install(list, args)
     call('HSET', keys.money, 'version:' .. entry.org, money.text(entry.version))
   end
   call('HSET', keys.money, 'installed', format(INSTALLED, now))
-  root.touch(keys, now)
+  root.touch(keys, now, 1)
   return {'INSTALLED'}
 end

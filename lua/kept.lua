@@ -1,5 +1,5 @@
--- What was made of a text, kept by the text: the same levels and records come by the thousand, and
--- reading one anew costs many times a look into a table.
+-- What was made of a text, kept by the text or by a name of it: the same levels and records come by the
+-- thousand, and reading one anew costs many times a look into a table.
 
 local kept = {}
 
@@ -7,24 +7,25 @@ local kept = {}
 -- cost the garbage collector what they spare.
 local KEPT = 1000
 
--- A function from a text (and its name for errors) to what `make` gives for it, and whether the text
--- was met before. What was met once is not kept: most runs make one call and never return.
-function kept.by_text(make)
+-- A function from a name (and what else there is to make it of) to what `make` gives for these, and
+-- whether the name was met before. What was met once is not kept: most runs make one call and never
+-- return.
+function kept.by_name(make)
   local young, old, count = {}, {}, 0
-  return function(text, what)
-    local value = young[text]
+  return function(name, text, at)
+    local value = young[name]
     if value then
       return value, true
     end
-    local met = value == false or old[text] ~= nil
+    local met = value == false or old[name] ~= nil
     if value == nil then
       if count >= KEPT then
         young, old, count = {}, young, 0
       end
       count = count + 1
     end
-    value = old[text] or make(text, what)
-    young[text] = met and value
+    value = old[name] or make(name, text, at)
+    young[name] = met and value
     return value, met
   end
 end

@@ -1,7 +1,7 @@
 -- The levels of a request, root first. Nothing here or in admit depends on what kinds there are.
 --
--- A level is one argument: its fields, each ended by a newline. What was read from such an argument
--- is kept by its text, since the same levels come by the thousand: a level that is known costs one
+-- A level is its fields, each ended by a newline; levels are each ended by RS (ASCII 30), which no
+-- name can hold. What was read from a level is kept by its text, since the same levels come by the thousand: a level that is known costs one
 -- look into a table, where reading its periods anew costs more than all the rest of an admission.
 
 local levels = {}
@@ -56,23 +56,26 @@ local function read_level(text, what)
   return level
 end
 
-local known_level = kept.by_text(read_level)
+local known_level = kept.by_name(read_level)
 
--- All arguments from the one at `first` on, and whether each was met before.
-function levels.read(args, first)
-  local count = #args - first + 1
-  if count < 1 or count > MAX_LEVELS then
-    arguments.reject('there must be 1 to ' .. MAX_LEVELS .. ' levels')
-  end
-  local list, all_known = {}, true
-  for index = 1, count do
-    local level, known = known_level(args[first + index - 1], NAMES[index])
+-- The levels of a text, and whether each was met before.
+function levels.read(text)
+  local list, all_known, index = {}, true, 0
+  for one in string.gmatch(text, '([^\30]*)\30') do
+    index = index + 1
+    if index > MAX_LEVELS then
+      break
+    end
+    local level, known = known_level(one, NAMES[index])
     for before = 1, index - 1 do
       if list[before].ref == level.ref then
         arguments.reject(NAMES[index] .. ' is there twice: it would count twice')
       end
     end
     list[index], all_known = level, all_known and known
+  end
+  if index < 1 or index > MAX_LEVELS or sub(text, -1) ~= '\30' then
+    arguments.reject('there must be 1 to ' .. MAX_LEVELS .. ' levels, each ended')
   end
   return list, all_known
 end

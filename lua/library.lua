@@ -21,6 +21,9 @@ local function bind()
   pack, unpack_bytes = struct.pack, struct.unpack
 end
 
+-- view.lua, named before its turn: windows put themselves there, and it writes them.
+local view
+
 -- An idle root is forgotten after this long, and installed anew from Postgres when it returns.
 local ROOT_TTL_MS = 7 * 86400 * 1000
 -- Long enough never to be renewed at every call: each renewal is replicated.

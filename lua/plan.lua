@@ -3,18 +3,18 @@
 
 local plan = {}
 
--- Plans that are kept; a full tree is begun anew. Many more would cost the garbage collector what
+-- Plans that are kept; when there are more, it is begun anew. Many more would cost the garbage collector what
 -- they spare.
 local MOST_PLANS = 2000
 
--- By the arguments of its levels, one after the other, then by the window's length.
-local tree, plan_count = {}, 0
+-- By a digest of the text of their levels, of 32 digits: what is longer Lua hashes by 32 of its bytes,
+-- and the texts of an org's users met in one place.
+local plans, plan_count = {}, 0
 
 -- A level has one state for all plans that name it: a call has one plan, which names it once.
 local function window_of(level, window_ms)
   if not level.window or level.window.length ~= window_ms then
     level.window = window.state(level.ref, window_ms)
-    level.window.level = level
   end
   return level.window
 end
@@ -23,8 +23,7 @@ local function add_windows(made, fields)
   for index, level in ipairs(made.levels) do
     if level.requests or level.tokens then
       local state = window_of(level, made.window)
-      made.windows[#made.windows + 1] = state
-      made.window_places[#made.windows] = index - 1
+      made.windows[#made.windows + 1] = {level = level, place = index - 1, state = state}
       fields[#fields + 1] = state.field
     end
   end
@@ -33,27 +32,24 @@ end
 local function add_counting(made, fields)
   for index, level in ipairs(made.levels) do
     if level.calls then
-      made.counting[#made.counting + 1] = {level = level, place = index - 1, field = level.open}
+      made.counting[#made.counting + 1] = {level = level, place = index - 1}
       fields[#fields + 1] = level.open
     end
   end
 end
 
--- The plan for a hold on these accounts, which need not be the levels' own of now. Of `fields` those
--- of the root come first, then that of the org's version, which each call sets.
+-- The plan for a hold on these accounts, which need not be the levels' own of now. Of `fields` the
+-- first is that of the org's version, which each call sets.
 function plan.make(list, accounts, window_ms)
-  local fields = {ROOT_FIELDS[1], ROOT_FIELDS[2], ''}
+  local fields = {''}
   local made = {
-    levels = list, accounts = accounts, window = window_ms, fields = fields,
-    accounts_at = #fields, windows = {}, window_places = {}, counting = {},
+    levels = list, accounts = accounts, window = window_ms, fields = fields, windows = {}, counting = {},
   }
   for index = 1, #accounts do
     local entry = accounts[index]
-    fields[2 * index + 2], fields[2 * index + 3] = entry.held, entry.settled
+    fields[2 * index], fields[2 * index + 1] = entry.held, entry.settled
   end
-  made.windows_at = #fields
   add_windows(made, fields)
-  made.counting_at = #fields
   add_counting(made, fields)
   for _, level in ipairs(list) do
     made.suspended = made.suspended or level.suspended and level
@@ -75,35 +71,25 @@ function plan.places_text(of)
   return of.text
 end
 
-local function keep(args, first, made)
+local function keep(digest, made)
   if plan_count >= MOST_PLANS then
-    tree, plan_count = {}, 0
+    plans, plan_count = {}, 0
   end
-  plan_count = plan_count + 1
-  local node = tree
-  for index = first, #args do
-    node[args[index]] = node[args[index]] or {}
-    node = node[args[index]]
-  end
-  node[made.window] = made
+  plans[digest], plan_count = made, plan_count + 1
 end
 
--- The plan of the levels in the arguments from the one at `first` on.
-function plan.of(args, first, window_ms, now)
-  local node = tree
-  for index = first, #args do
-    node = node and node[args[index]]
-  end
-  local found = node and node[window_ms]
-  if found and found.since <= now and now < found.till then
+-- The plan of the levels in the text, which begin at `levels_at`; those of a digest are always the same.
+function plan.of(digest, text, levels_at, window_ms, now)
+  local found = plans[digest]
+  if found and found.window == window_ms and found.since <= now and now < found.till then
     return found
   end
-  local list, all_known = levels.read(args, first)
+  local list, all_known = levels.read(sub(text, levels_at))
   local accounts, since, till = levels.current_accounts(list, now)
   local made = plan.make(list, accounts, window_ms)
   made.since, made.till = since, till
   if all_known then
-    keep(args, first, made)
+    keep(digest, made)
   end
   return made
 end

@@ -5,20 +5,7 @@ local function register(name, handler, flags)
     if not call then
       bind()
     end
-    local ok, reply = pcall(handler, keys, args)
-    if ok then
-      return reply
-    end
-    if type(reply) == 'table' and reply.answer then
-      return reply.answer
-    end
-    if type(reply) == 'table' and reply.bad then
-      return redis.error_reply('BADARG ' .. reply.bad)
-    end
-    if type(reply) == 'table' and reply.err then
-      return redis.error_reply(reply.err)
-    end
-    return redis.error_reply('ERR tenantplane library: ' .. tostring(reply))
+    return (calls.attempt(handler, keys, args))
   end
   redis.register_function({function_name = name, callback = callback, flags = flags})
 end

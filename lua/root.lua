@@ -1,6 +1,6 @@
 -- A root is one tree of tenants. Its `money` hash holds the installed marker, the known snapshot
 -- versions, all accounts, windows and counts, so that no eviction can take an account and leave the
--- marker, and so that a call reads all that it needs in one command, and writes it in another.
+-- marker, and so that all that calls need is read in one command, and written in another (view.lua).
 
 local root = {}
 
@@ -51,45 +51,7 @@ local function named_keys(list)
       arguments.reject('keys[' .. (index - 1) .. '] must be the key of a hold of the one root')
     end
   end
-  keys.hold = list[FIXED_KEYS + 1]
   return keys
-end
-
--- The values of the first `count` fields of `money`, in their order, of which the first two are
--- those of ROOT_FIELDS. Ends the call unless the root is installed and whole.
-function root.read(keys, fields, count, now)
-  local found = call('HMGET', keys.money, unpack(fields, 1, count))
-  if not found[1] then
-    local seen = seen_roots[keys.money]
-    if seen and seen.must_exist_until > now then
-      epoch.lose()
-    end
-    arguments.answer({'NOTINSTALLED'})
-  end
-  if tonumber(found[2]) ~= call('ZCARD', keys.deadlines) then
-    epoch.lose()
-  end
-  return found
-end
-
--- Ends the call where a newer snapshot of the org was used before than `version`; else remembers
--- this one, even if the call is refused later: a suspension or a lower cap that was seen once must
--- bind everyone. `known` is what was read, or false.
-function root.accept_version(keys, org, known, version)
-  known = tonumber(known or '0')
-  if version < known then
-    arguments.answer({'STALE', money.text(known)})
-  end
-  if version > known then
-    call('HSET', keys.money, 'version:' .. org, money.text(version))
-  end
-end
-
--- `writes` is fields and values, one after the other, `count` in all.
-function root.write(keys, writes, count)
-  if count > 0 then
-    call('HSET', keys.money, unpack(writes, 1, count))
-  end
 end
 
 -- When what to forget: `list` is times (ms) and members, one after the other, of which a member is
@@ -121,7 +83,7 @@ local function renew(keys, now)
 end
 
 -- Keeps the root alive, and at its first call and each eighth after it, clears what is over.
-function root.touch(keys, now)
+function root.touch(keys, now, calls)
   local seen = seen_roots[keys.money]
   if not seen then
     seen = {must_exist_until = 0, calls = 0}
@@ -130,17 +92,18 @@ function root.touch(keys, now)
   if seen.must_exist_until - now < ROOT_TTL_MS - TTL_SLACK_MS then
     seen.must_exist_until = renew(keys, now)
   end
-  if seen.calls % PRUNING_EVERY == 0 then
-    root.prune(keys, now)
+  local prunings = math.ceil((seen.calls + calls) / PRUNING_EVERY) - math.ceil(seen.calls / PRUNING_EVERY)
+  if prunings > 0 then
+    root.prune(keys, now, prunings * PRUNED_AT_ONCE)
   end
-  seen.calls = seen.calls + 1
+  seen.calls = seen.calls + calls
 end
 
 -- Forgets windows that are empty, and accounts whose period has been over for days, unless a hold
--- is still open on them: those are looked at again after the grace.
-function root.prune(keys, now)
+-- is still open on them: those are looked at again after the grace. `most` of them at once.
+function root.prune(keys, now, most)
   local over = call('ZRANGE', keys.due, '-inf', money.text(now), 'BYSCORE',
-    'LIMIT', '0', PRUNED_AT_ONCE)
+    'LIMIT', '0', most)
   local fields, again = {}, {}
   for _, member in ipairs(over) do
     local slot = match(member, '^account:(.*)$')

@@ -1,27 +1,30 @@
--- Sight of a request's levels: all that admit and spend know of them, read in one command.
+-- Sight of a request's levels: what admit and spend know of them.
 
 local sight = {}
 
--- Reads into what the last call used: malloc and free are a third of the server's time (perf).
--- Nothing may keep them.
-local seen, used = {}, {}
+-- Made anew by each call in what the last one used. Nothing may keep them.
+local seen, used, windows = {}, {}, {}
 -- Of a call that nothing in shadow objects to.
 local NOTHING = {}
 
--- `used` are amounts by account, `found` what was read, `shadowed` what levels in shadow have against
--- the request. `version` is the known snapshot version of the org.
-function sight.look(keys, of, org, now)
-  of.fields[3] = 'version:' .. org
-  local found = root.read(keys, of.fields, of.field_count, now)
-  seen.keys, seen.plan, seen.found, seen.now, seen.used = keys, of, found, now, used
-  seen.version, seen.shadowed = found[3], NOTHING
-  local at = of.accounts_at
-  for index = 1, #of.accounts do
-    used[index] = tonumber(found[at + 1] or 0) + tonumber(found[at + 2] or 0)
-    at = at + 2
+-- The view is to hold what the plan needs to know, for the org's version too.
+function sight.want(view_of, of, org)
+  of.fields[1] = 'version:' .. org
+  view.want(view_of, of.fields, of.field_count)
+end
+
+-- `used` are amounts by account, `windows` the states by window, `shadowed` what levels in shadow have
+-- against the request.
+function sight.look(view_of, of)
+  local values, accounts, states = view_of.values, of.accounts, of.windows
+  seen.view, seen.values, seen.plan, seen.now = view_of, values, of, view_of.now
+  seen.used, seen.windows, seen.shadowed = used, windows, NOTHING
+  for index = 1, #accounts do
+    local entry = accounts[index]
+    used[index] = tonumber(values[entry.held] or 0) + tonumber(values[entry.settled] or 0)
   end
-  for index = 1, #of.windows do
-    window.read(of.windows[index], keys, found[of.windows_at + index], now)
+  for index = 1, #states do
+    windows[index] = window.read(view_of, states[index].state)
   end
   return seen
 end
@@ -34,17 +37,17 @@ function sight.note(of, refusal)
   table.insert(of.shadowed, refusal)
 end
 
--- How many calls the level has that is at `index` among those that limit them.
-function sight.calls(of, index)
-  return tonumber(of.found[of.plan.counting_at + index] or 0)
+-- How many calls the level has.
+function sight.calls(of, level)
+  return tonumber(of.values[level.open] or 0)
 end
 
 -- Five numbers of each level that limits a rate, the first of them its place in the request.
 function sight.add_windows(reply, of)
-  local at, states, places = #reply, of.plan.windows, of.plan.window_places
-  for index = 1, #states do
+  local at, entries, states = #reply, of.plan.windows, of.windows
+  for index = 1, #entries do
     local state = states[index]
-    reply[at + 1], reply[at + 2], reply[at + 3] = places[index], state.requests, state.tokens
+    reply[at + 1], reply[at + 2], reply[at + 3] = entries[index].place, state.requests, state.tokens
     reply[at + 4], reply[at + 5] = window.resets(state, of.now)
     at = at + 5
   end

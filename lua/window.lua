@@ -30,7 +30,7 @@ function window.buckets_field(field)
   return 'buckets:' .. sub(field, #'window:' + 1)
 end
 
--- What one level's window is read into, call for call.
+-- What one level's window is read into, view for view.
 function window.state(level_ref, window_ms)
   local field = 'window:' .. money.text(window_ms) .. ':' .. level_ref
   return {
@@ -78,32 +78,43 @@ local function turn(state, keys, current)
     from = from + BUCKET_BYTES
   end
   state.buckets = sub(buckets, from)
-  state.closed_changed = state.buckets ~= stored
+  state.closed_changed = state.closed_changed or state.buckets ~= stored
   state.number, state.last_requests, state.last_tokens, state.turned = current, 0, 0, true
   find_oldest(state)
 end
 
--- What was stored of the window, as it was then; false: nothing.
-local function parse(state, stored)
+-- The state of the window as it was stored (nil: nothing was), or as it is where the view knows it.
+local function stored_in(of, state)
+  local stored = of.values[state.field]
+  if type(stored) == 'table' or not stored then
+    return stored or nil
+  end
   state.buckets, state.turned, state.closed_changed = nil, false, false
   state.number, state.requests, state.tokens, state.last_requests, state.last_tokens,
     state.requests_at, state.tokens_at = unpack_bytes(SUMMARY, stored)
+  of.values[state.field] = state
+  return state
 end
 
--- What is counted at `now`, of what was stored in the field (false: nothing). A server's clock that
--- was set back counts on in the newest bucket: it must not put buckets out of order.
-function window.read(state, keys, stored, now)
-  local current = floor(now / state.width)
-  if stored then
-    parse(state, stored)
-    if state.number < current then
-      turn(state, keys, current)
-    end
-  else
-    state.buckets, state.turned, state.closed_changed, state.number = '', true, false, current
-    state.requests, state.tokens, state.last_requests, state.last_tokens = 0, 0, 0, 0
-    state.requests_at, state.tokens_at = 0, 0
+local function empty(state, current)
+  state.buckets, state.turned, state.closed_changed, state.number = '', true, false, current
+  state.requests, state.tokens, state.last_requests, state.last_tokens = 0, 0, 0, 0
+  state.requests_at, state.tokens_at = 0, 0
+  return state
+end
+
+-- What is counted now. `state` is where it is read into, unless the view knows it already. A server's
+-- clock that was set back counts on in the newest bucket: it must not put buckets out of order.
+function window.read(of, state)
+  local current = floor(of.now / state.width)
+  local stored = stored_in(of, state)
+  if not stored then
+    return empty(state, current)
   end
+  if stored.number < current then
+    turn(stored, of.keys, current)
+  end
+  return stored
 end
 
 local function left_until(state, number, now)
@@ -132,7 +143,7 @@ function window.resets(state, now)
 end
 
 -- Adds what is to be stored to `writes`, of which there are `count`; answers how many there are then.
-local function write(state, writes, count)
+function window.write(state, writes, count)
   writes[count + 1] = state.field
   writes[count + 2] = pack(SUMMARY, state.number, state.requests, state.tokens,
     state.last_requests, state.last_tokens, state.requests_at, state.tokens_at)
@@ -144,31 +155,33 @@ local function write(state, writes, count)
   return count
 end
 
--- Counts requests and tokens now at all of them, and adds to `writes` and `due` what that changes: a
--- bucket that begins moves the time (ms) when the window will be empty.
-function window.add(states, requests, tokens, writes, count, due)
-  for index = 1, #states do
+-- Counts requests and tokens now at all of them. A bucket that begins moves the time (ms) when the
+-- window will be empty.
+function window.add(of, states, count, requests, tokens)
+  for index = 1, count do
     local state = states[index]
     state.requests, state.tokens = state.requests + requests, state.tokens + tokens
     state.last_requests = state.last_requests + requests
     state.last_tokens = state.last_tokens + tokens
     if requests > 0 and state.requests_at == 0 then state.requests_at = state.number end
     if tokens > 0 and state.tokens_at == 0 then state.tokens_at = state.number end
-    count = write(state, writes, count)
+    view.put(of, state.field, state)
     if state.turned then
+      local due = of.due
       due[#due + 1] = money.text((state.number + 1) * state.width + state.length)
       due[#due + 1] = state.field
+      state.turned = false
     end
   end
-  return count
 end
 
+-- Whether that bucket was stored.
 local function correct_closed(state, keys, wanted, difference)
   local buckets = load_buckets(state, keys)
   for at = #buckets - BUCKET_BYTES + 1, 1, -BUCKET_BYTES do
     local number, requests, tokens = unpack_bytes(BUCKET, buckets, at)
     if number < wanted then
-      return
+      return false
     end
     if number == wanted then
       local corrected = math.max(0, tokens + difference)
@@ -176,19 +189,20 @@ local function correct_closed(state, keys, wanted, difference)
       state.buckets = sub(buckets, 1, at - 1) .. pack(BUCKET, number, requests, corrected)
         .. sub(buckets, at + BUCKET_BYTES)
       state.closed_changed = true
-      return
+      return true
     end
   end
+  return false
 end
 
 -- Adds the difference between real and estimated tokens where the estimate was counted, as long as
 -- that bucket is stored; afterwards neither counts. The window is left at the bucket of its last
 -- count, since only a count moves the time when it is empty.
-function window.correct(state, keys, stored, admitted_at, difference, writes, count)
-  if not stored then
-    return count
+function window.correct(of, known, admitted_at, difference)
+  local state = stored_in(of, known)
+  if not state then
+    return
   end
-  parse(state, stored)
   local wanted = floor(admitted_at / state.width)
   if wanted >= state.number then
     local corrected = math.max(0, state.last_tokens + difference)
@@ -199,12 +213,10 @@ function window.correct(state, keys, stored, admitted_at, difference, writes, co
     elseif corrected == 0 and state.tokens_at == state.number then
       state.tokens_at = 0
     end
-  else
-    correct_closed(state, keys, wanted, difference)
-    if not state.closed_changed then
-      return count
-    end
+  elseif correct_closed(state, of.keys, wanted, difference) then
     find_oldest(state)
+  else
+    return
   end
-  return write(state, writes, count)
+  view.put(of, state.field, state)
 end

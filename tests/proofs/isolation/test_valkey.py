@@ -165,12 +165,12 @@ _OF_ROOT: Final = [*keys.of_root(INTRUDER, EPOCH)]
 _WITH_HOLD: Final = [*_OF_ROOT, keys.of_hold(INTRUDER, INSTALLED, EPOCH)]
 # Good calls of the intruder's, key by key; functions without keys can name no root.
 CALLS: Final[dict[str, tuple[list[str], list[str]]]] = {
-    "tp_admit": (_WITH_HOLD, encoding.admit_arguments(_admission(INTRUDER, INSTALLED))),
+    "tp_admit": (_WITH_HOLD, [encoding.admit_argument(_admission(INTRUDER, INSTALLED))]),
     "tp_expired": (_OF_ROOT, encoding.expired_arguments(INTRUDER, EPOCH, 10)),
     "tp_install": (_WITH_HOLD, encoding.install_arguments(_installation(INTRUDER))),
     "tp_settle": (
         _WITH_HOLD,
-        encoding.settle_arguments(INTRUDER, EPOCH, INSTALLED, Stage.ACTUAL, 7, None, False),
+        [encoding.settle_argument(INTRUDER, EPOCH, INSTALLED, Stage.ACTUAL, 7, None, False)],
     ),
     "tp_spend": (_OF_ROOT, encoding.spend_arguments(INTRUDER, EPOCH, (LEVEL,), 60_000)),
 }

@@ -27,6 +27,8 @@ import aiohttp
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
+from redis import Redis
+from redis.exceptions import RedisError
 
 from tenantplane.core.db.bootstrap import RolePasswords
 from tenantplane.core.db.embedded import EmbeddedPostgres
@@ -224,12 +226,17 @@ class Deployment:
             await asyncio.wait_for(replica.gone.wait(), 10)
 
     async def kill_valkey(self) -> None:
+        await asyncio.to_thread(self._save_valkey)
         await asyncio.to_thread(self.valkey.kill)
+
+    def _save_valkey(self) -> None:
+        """An operator's server may keep its data: then it is all there after the kill."""
+        with contextlib.suppress(RedisError, OSError), Redis.from_url(self.valkey.url) as client:
+            client.save()  # kills overlap: it may be dead already
 
     async def start_valkey(self, *, emptied: bool) -> None:
         if emptied:
-            for path in self.valkey.data_dir.glob("appendonlydir*"):
-                shutil.rmtree(path)
+            (self.valkey.data_dir / "dump.rdb").unlink(missing_ok=True)
         await asyncio.to_thread(self.valkey.run)
 
     async def kill_postgres(self) -> None:

@@ -28,6 +28,7 @@ from redis.asyncio import Redis
 
 from tenantplane.core.valkey import keys
 from tenantplane.core.valkey.answers import (
+    AdmitAnswer,
     Admitted,
     AlreadySettled,
     Begun,
@@ -59,6 +60,8 @@ WINDOW_MS = 30 * 10**10
 START = int(time.time()) - 43_200
 END = START + 86_400
 HISTORIES = 40
+# Hold id, stage, amount and tokens.
+Settlement = tuple[str, Stage, int, int | None]
 STEPS_OF_A_ROUND = 60
 HOLD_IDS = 14
 TTL_SECONDS = 7200
@@ -169,17 +172,36 @@ class History:
         return paths
 
     async def step(self) -> None:
-        self.decisions += 1
         action = self.dice.choices(
             [self.admit, self.settle, self.release, self.sweep, self.let_time_pass],
             [55, 30, 8, 4, 3],
         )[0]
+        self.decisions += 1
         await action()
         self._check_caps()
 
+    def _some_holds(self) -> list[str]:
+        """One, or some that go together in one command: each is decided on what those before it left."""
+        count = self.dice.choice([1, 1, 1, 2, 5])
+        return [f"h{number}" for number in self.dice.sample(range(HOLD_IDS), count)]
+
     async def admit(self) -> None:
+        every = [self._asked(hold_id) for hold_id in self._some_holds()]
+        self.decisions += len(every) - 1
+        self.log.append(every)
+        requests = [self._request(asked) for asked in every]
+        answers = await asyncio.gather(*map(self.store.admit, requests))
+        # A refusal leaves no trace; of what was granted a tenth is looked at.
+        looked_at = [
+            asked.path
+            for asked, answer in zip(every, answers, strict=True)
+            if self._is_refused(asked, answer) or self.dice.random() < 0.1
+        ]
+        for path in looked_at:
+            await self._compare_levels(list(path))
+
+    def _asked(self, hold_id: str) -> Asked:
         dice = self.dice
-        hold_id = f"h{dice.randrange(HOLD_IDS)}"
         known = self.oracle.holds.get(hold_id)
         path = dice.choice(self.paths)
         if known:
@@ -192,7 +214,7 @@ class History:
             path = (*path[:at], replace(path[at], suspended=True), *path[at + 1 :])
         amount = dice.choice([0, dice.randint(1, 60), dice.randint(1, 60), dice.randint(60, 400)])
         least = dice.choice([amount, amount, dice.randint(0, amount)])
-        asked = Asked(
+        return Asked(
             hold_id,
             path,
             amount,
@@ -204,8 +226,9 @@ class History:
             self.clock.current,
             TTL_SECONDS * 1000,
         )
-        self.log.append(asked)
-        answer = await self.store.admit(self._request(asked))
+
+    def _is_refused(self, asked: Asked, answer: AdmitAnswer) -> bool:
+        """The answer is the oracle's, to whom the calls of one command come in their order."""
         expected = self.oracle.admit(asked, int(time.time() * 1000))
         match answer, expected:
             case Stale(version), int() as known_version:
@@ -213,13 +236,11 @@ class History:
             case Admitted(), Granted():
                 self._same_grant(answer, expected)
             case Refused(), tuple():
-                said = _objection(answer)
-                self._same(said, expected)
-                await self._compare_levels(list(path))  # a refusal leaves no trace
+                self._same(_objection(answer), expected)
+                return True
             case _:
                 raise self._violation(f"answered {answer}, expected {expected}")
-        if dice.random() < 0.1:
-            await self._compare_levels(list(path))
+        return False
 
     def _request(self, asked: Asked) -> AdmitRequest:
         return AdmitRequest(
@@ -251,16 +272,20 @@ class History:
                     raise self._violation(f"resets in {reset_ms} with {count} counted")
 
     async def settle(self) -> None:
+        every = [self._settlement(hold_id) for hold_id in self._some_holds()]
+        self.decisions += len(every) - 1
+        await self._settled(every)
+
+    def _settlement(self, hold_id: str) -> Settlement:
         dice = self.dice
-        hold_id = self._some_hold()
         hold = self.oracle.holds.get(hold_id)
         most = hold.amount if hold and not self.exceeds else 100
         stage = dice.choice([Stage.ESTIMATED, Stage.ACTUAL, Stage.ACTUAL])
         tokens = dice.choice([None, dice.randint(0, 60)])
-        await self._settled(hold_id, stage, dice.randint(0, most), tokens)
+        return hold_id, stage, dice.randint(0, most), tokens
 
     async def release(self) -> None:
-        await self._settled(self._some_hold(), Stage.RELEASED, 0, 0)
+        await self._settled([(self._some_hold(), Stage.RELEASED, 0, 0)])
 
     async def sweep(self) -> None:
         """What is listed as expired is released, unless its deadline is to come."""
@@ -285,17 +310,20 @@ class History:
         self.clock = Clock(self.clock.day + 1, month)
         await self.compare()
 
-    async def _settled(self, hold_id: str, stage: Stage, amount: int, tokens: int | None) -> None:
-        self.log.append(("settle", hold_id, stage, amount, tokens))
-        answer = await self.store.settle(self.root, self.epoch, hold_id, stage, amount, tokens)
-        match self.oracle.settle(hold_id, stage.value, amount, tokens):
-            case "none":
-                self._same(answer, NoHold())
-            case "already":
-                hold = self.oracle.holds[hold_id]
-                self._same(answer, AlreadySettled(hold.state, hold.amount))
-            case difference:
-                self._same(answer, Settled(int(difference)))
+    async def _settled(self, every: list[Settlement]) -> None:
+        self.log.append(("settle", every))
+        answers = await asyncio.gather(
+            *(self.store.settle(self.root, self.epoch, *settlement) for settlement in every)
+        )
+        for (hold_id, stage, amount, tokens), answer in zip(every, answers, strict=True):
+            match self.oracle.settle(hold_id, stage.value, amount, tokens):
+                case "none":
+                    self._same(answer, NoHold())
+                case "already":
+                    hold = self.oracle.holds[hold_id]
+                    self._same(answer, AlreadySettled(hold.state, hold.amount))
+                case difference:
+                    self._same(answer, Settled(int(difference)))
         if self.dice.random() < 0.1:
             await self.compare()
 

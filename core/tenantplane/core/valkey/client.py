@@ -139,13 +139,9 @@ class AdmissionStore:
 
     async def admit(self, request: AdmitRequest) -> AdmitAnswer:
         """Places or enlarges a hold under all levels, or says what refused it."""
-        arguments = encoding.admit_arguments(request)
-        declared = keys.of_call(request.root_org_id, request.epoch, request.hold_id)
-        asked = self.pipelines.call("FCALL", "tp_admit", len(declared), *declared, *arguments)
-        try:
-            reply = await asked
-        except Exception:  # noqa: BLE001  (asked for again, which raises it by its name)
-            reply = await self._answered("tp_admit", _named(asked))
+        argument = encoding.admit_argument(request)
+        root, epoch = request.root_org_id, request.epoch
+        reply = await self._shared("tp_admit", root, epoch, request.hold_id, argument)
         answer = encoding.admit_answer(reply, request.levels)
         if isinstance(answer, Stale) and self._on_stale is not None:
             self._on_stale()
@@ -187,15 +183,10 @@ class AdmissionStore:
         tokens: int | None,
         expired_only: bool,
     ) -> SettleAnswer:
-        arguments = encoding.settle_arguments(
+        argument = encoding.settle_argument(
             root_org_id, epoch, hold_id, stage, nanousd, tokens, expired_only
         )
-        declared = keys.of_call(root_org_id, epoch, hold_id)
-        asked = self.pipelines.call("FCALL", "tp_settle", len(declared), *declared, *arguments)
-        try:
-            reply = await asked
-        except Exception:  # noqa: BLE001  (as in `admit`)
-            reply = await self._answered("tp_settle", _named(asked))
+        reply = await self._shared("tp_settle", root_org_id, epoch, hold_id, argument)
         return encoding.settle_answer(reply)
 
     async def expired(self, root_org_id: str, epoch: int, limit: int = 100) -> ExpiredAnswer:
@@ -240,6 +231,19 @@ class AdmissionStore:
             loaded = b""
         if loaded != self._library.version.encode():
             await self._bounded(self._redis.function_load(self._library.source, replace=True))
+
+    async def _shared(
+        self, function: str, root_org_id: str, epoch: int, hold_id: str, argument: str
+    ) -> encoding.Reply:
+        """Together with what else is asked of the root in this turn of the loop; may be repeated."""
+        root = keys.of_root(root_org_id, epoch)
+        hold = keys.of_hold(root_org_id, hold_id, epoch)
+        asked = self.pipelines.share(function, root, hold, argument)
+        try:
+            reply: encoding.Reply = await asked
+            return reply
+        except Exception:  # noqa: BLE001  (asked for again, which raises it by its name)
+            return await self._answered(function, _named(asked))
 
     async def _call(
         self,

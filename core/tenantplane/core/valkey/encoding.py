@@ -1,8 +1,8 @@
 """Requests to arguments, replies to answers: pure, the inverse of the reading in lua/.
 
-Money travels as decimal digits; an absent limit is an empty argument, or field. What an admission
-says of itself is one argument, as is each of its levels, their fields ended by newlines: the library
-keeps what it read from a level by its text.
+Money travels as decimal digits; an absent limit is an empty argument, or field. A call is one argument:
+its fields are ended by newlines, its levels by RS, and the library keeps what it read from levels by
+a digest of their text: Lua hashes a long text by 32 of its bytes, so that those of many users met.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import cast
 
 from tenantplane.core import money
@@ -51,8 +52,11 @@ Reply = list[bytes | int]
 _MOST_NAME_BYTES = 512
 # What Lua's %c matches. A newline in a name would end a field, and shift the limits after it.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# Levels of which the argument is kept: those of an org come with every call of it.
+_LEVEL_END = "\x1e"
+# Levels of which the text is kept: those of an org come with every call of it.
 _MOST_KEPT_LEVELS = 20_000
+# Paths of levels of which the text is kept with its digest.
+_MOST_KEPT_PATHS = 5_000
 
 
 class Arguments:
@@ -111,20 +115,22 @@ class Arguments:
         if not _is_root(value):
             self.fault("root_org_id", "must be an org id (a DNS label)")
 
-    def levels(self, levels: Sequence[Level]) -> None:
-        """One argument each; that of a level without faults is kept."""
+    def levels(self, levels: Sequence[Level]) -> str:
+        """A text each; that of a level without faults is kept."""
         if not levels:
             self.fault("levels", "must be one at least")
+        texts = []
         for at, level in enumerate(levels):
             kept = _levels.get(id(level))
             if kept is None or kept[0] is not level:
                 kept = self._new_level(f"levels[{at}]", level)
-            self._values.append(kept[1])
+            texts.append(kept[1])
+        return "".join(texts)
 
     def _new_level(self, path: str, level: Level) -> tuple[Level, str]:
         fields = Arguments()
         _add_level(fields, path, level)
-        made = level, "\n".join((*fields._values, ""))
+        made = level, "\n".join((*fields._values, "")) + _LEVEL_END
         if fields._faults:
             self._faults += fields._faults
         else:
@@ -192,8 +198,8 @@ _OF_ADMISSIONS = (
 _OF_SETTLEMENTS = (("epoch", 1), ("nanousd", 0), ("tokens", 0))
 
 
-def admit_arguments(request: AdmitRequest) -> list[str]:
-    """Raises InvalidInput that names every bad field."""
+def admit_argument(request: AdmitRequest) -> str:
+    """The call in one text. Raises InvalidInput that names every bad field."""
     epoch, version, hold_id = request.epoch, request.snapshot_version, request.hold_id
     held, tokens, ttl = request.hold_nanousd, request.tokens, request.ttl_seconds
     least = held if request.least_nanousd is None else request.least_nanousd
@@ -205,15 +211,21 @@ def admit_arguments(request: AdmitRequest) -> list[str]:
     arguments.require_hold_id("hold_id", hold_id)
     if request.least_nanousd is not None and request.least_nanousd > held:
         arguments.fault("least_nanousd", "must not be above hold_nanousd")
-    arguments.text(
+    head = (
         f"{epoch}\n{request.org_id}\n{version}\n{hold_id}\n{held}\n{least}\n{tokens}\n{ttl}\n"
         f"{window}\n{request.continues:d}\n"
     )
-    arguments.levels(request.levels)
-    return arguments.done()
+    levels = arguments.levels(request.levels)
+    arguments.done()
+    return head + _with_digest(levels)
 
 
-def settle_arguments(
+@lru_cache(maxsize=_MOST_KEPT_PATHS)
+def _with_digest(levels: str) -> str:
+    return f"{blake2b(levels.encode(), digest_size=16).hexdigest()}\n{levels}"
+
+
+def settle_argument(
     root_org_id: str,
     epoch: int,
     hold_id: str,
@@ -221,15 +233,15 @@ def settle_arguments(
     nanousd: int,
     tokens: int | None,
     expired_only: bool,
-) -> list[str]:
-    """Raises InvalidInput that names every bad field."""
+) -> str:
+    """The call in one text. Raises InvalidInput that names every bad field."""
     arguments = Arguments()
     arguments.root(root_org_id)
     arguments.require_integers(_OF_SETTLEMENTS, (epoch, nanousd, 0 if tokens is None else tokens))
     arguments.require_hold_id("hold_id", hold_id)
+    arguments.done()
     known = "" if tokens is None else tokens
-    arguments.text(f"{epoch}\n{hold_id}\n{stage}\n{nanousd}\n{known}\n{expired_only:d}\n")
-    return arguments.done()
+    return f"{epoch}\n{hold_id}\n{stage}\n{nanousd}\n{known}\n{expired_only:d}\n"
 
 
 def _add_slot(arguments: Arguments, path: str, slot: Slot) -> None:
@@ -273,8 +285,8 @@ def spend_arguments(
     arguments.root(root_org_id)
     arguments.integer("epoch", epoch, least=1)
     arguments.integer("window_ms", window_ms, least=1)
-    arguments.levels(levels)
-    return arguments.done()
+    texts = arguments.levels(levels)
+    return [*arguments.done(), _with_digest(texts)]
 
 
 def expired_arguments(root_org_id: str, epoch: int, limit: int) -> list[str]:

@@ -55,8 +55,3 @@ def of_hold(root_org_id: str, hold_id: str, epoch: int) -> str:
     if not is_hold_id(hold_id):
         raise ValueError(f"hold_id {hold_id!r} is not 1 to 80 letters, digits, '-' or '_'")
     return HOLD % (root_org_id, hold_id, epoch)
-
-
-def of_call(root_org_id: str, epoch: int, hold_id: str) -> tuple[str, str, str, str]:
-    """Those of the root and of the call's hold, in the order in which the library names them."""
-    return (*of_root(root_org_id, epoch), of_hold(root_org_id, hold_id, epoch))

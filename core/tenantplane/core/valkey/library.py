@@ -18,6 +18,8 @@ FILES = (
     "window.lua",
     "root.lua",
     "account.lua",
+    "view.lua",
+    "calls.lua",
     "hold.lua",
     "levels.lua",
     "plan.lua",

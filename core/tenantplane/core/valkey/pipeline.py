@@ -36,15 +36,71 @@ class Dialled(Protocol):
 
 
 class _Asked:
-    """A command on its way. `since` (the loop's seconds) is when it was asked."""
+    """A command on its way: `calls` of how many callers, of which `since` (the loop's seconds) is when
+    the first asked."""
 
-    __slots__ = ("answer", "packed", "repeated", "since")
+    __slots__ = ("answer", "calls", "packed", "repeated", "since")
 
-    def __init__(self, packed: bytes, answer: asyncio.Future[Any], since: float) -> None:
+    def __init__(
+        self, packed: bytes, answer: asyncio.Future[Any] | _Answers, since: float, calls: int = 1
+    ) -> None:
         self.packed = packed
         self.answer = answer
         self.since = since
+        self.calls = calls
         self.repeated = False
+
+
+class _Answers:
+    """The answer to a command that many callers share, in whose place it stands for a future."""
+
+    __slots__ = ("_each",)
+
+    def __init__(self, each: list[asyncio.Future[Any]]) -> None:
+        self._each = each
+
+    def done(self) -> bool:
+        return all(answer.done() for answer in self._each)
+
+    def set_result(self, replies: list[Any]) -> None:
+        if len(replies) != len(self._each):
+            self.set_exception(InvalidResponse("the library answers other calls than were asked"))
+            return
+        for answer, reply in zip(self._each, replies, strict=True):
+            if answer.done():  # its caller has given up
+                continue
+            if isinstance(reply, RedisError):
+                answer.set_exception(reply)
+            else:
+                answer.set_result(reply)
+
+    def set_exception(self, lost: Exception) -> None:
+        for answer in self._each:
+            if not answer.done():
+                answer.set_exception(lost)
+
+
+class _Shared:
+    """Calls of one function on one root that leave as one command, by the keys of their holds."""
+
+    __slots__ = ("asked", "function", "root_keys", "since")
+
+    def __init__(self, function: str, root_keys: tuple[str, ...], since: float) -> None:
+        self.function = function
+        self.root_keys = root_keys
+        self.since = since
+        self.asked: dict[str, tuple[str, asyncio.Future[Any]]] = {}
+
+    def packed(self) -> _Asked | None:
+        """None where all callers have given up."""
+        asked = {hold: one for hold, one in self.asked.items() if not one[1].done()}
+        if not asked:
+            return None
+        keys = (*self.root_keys, *asked)
+        arguments = [argument for argument, _ in asked.values()]
+        packed = hiredis.pack_command(("FCALL", self.function, len(keys), *keys, *arguments))  # type: ignore[arg-type]  # knows tuples of one alone
+        answers = _Answers([answer for _, answer in asked.values()])
+        return _Asked(packed, answers, self.since, len(asked))
 
 
 class _Connection(asyncio.Protocol):
@@ -105,6 +161,7 @@ class Pipelines:
         self._connection: _Connection | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._waiting: deque[_Asked] = deque()
+        self._shared: dict[tuple[str, str], _Shared] = {}
         self._leaving = False
         self._turn = 0.0  # of the loop in which what waits was asked: its clock is read once
         self._watch: asyncio.TimerHandle | None = None
@@ -117,12 +174,36 @@ class Pipelines:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # knows tuples of one alone
+        self._leave_soon(loop)
+        self._waiting.append(_Asked(packed, answer, self._turn))
+        return answer
+
+    def share(
+        self, function: str, root_keys: tuple[str, ...], hold_key: str, argument: str
+    ) -> asyncio.Future[Any]:
+        """As call(), of a library function that takes many calls of one root, a hold and an argument
+        each, and answers each (lua/calls.lua): those of one turn of the loop leave as one command."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        of = (function, root_keys[0])
+        shared = self._shared.get(of)
+        self._leave_soon(loop)
+        if shared is None or hold_key in shared.asked or len(shared.asked) == MOST_COMMANDS:
+            self._gather(shared)
+            shared = self._shared[of] = _Shared(function, root_keys, self._turn)
+        shared.asked[hold_key] = argument, answer
+        return answer
+
+    def _leave_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._leaving:
             self._leaving = True
             self._turn = loop.time()
             loop.call_soon(self._leave)
-        self._waiting.append(_Asked(packed, answer, self._turn))
-        return answer
+
+    def _gather(self, shared: _Shared | None) -> None:
+        packed = shared and shared.packed()
+        if packed:
+            self._waiting.append(packed)
 
     async def close(self) -> None:
         """Ends the connection; calls under way fail."""
@@ -133,14 +214,21 @@ class Pipelines:
             self._dialling.cancel()
             await asyncio.gather(self._dialling, return_exceptions=True)
         connection, self._connection = self._connection, None
+        self._gather_all()
         asked = [*(connection.asked if connection else ()), *self._waiting]
         self._waiting.clear()
         _fail(asked, ConnectionAbortedError("the pipeline was closed"))
         if connection is not None:
             connection.abort()
 
+    def _gather_all(self) -> None:
+        for shared in self._shared.values():
+            self._gather(shared)
+        self._shared.clear()
+
     def _leave(self) -> None:
         self._leaving = False
+        self._gather_all()
         if not self._waiting:
             return
         loop = asyncio.get_running_loop()
@@ -151,8 +239,12 @@ class Pipelines:
                 self._dialling = loop.create_task(self._connect())
             return
         while self._waiting:
-            some = [self._waiting.popleft() for _ in range(min(MOST_COMMANDS, len(self._waiting)))]
-            asked = [each for each in some if not each.answer.done()]  # its caller has not given up
+            asked, calls = [], 0
+            while self._waiting and calls + self._waiting[0].calls <= MOST_COMMANDS:
+                each = self._waiting.popleft()
+                calls += each.calls
+                if not each.answer.done():  # its caller has not given up
+                    asked.append(each)
             if asked:
                 self.sent += 1
                 self._connection.send(asked)

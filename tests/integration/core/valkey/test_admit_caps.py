@@ -8,7 +8,7 @@ import pytest
 
 from tenantplane.core.errors import InvalidInput
 from tenantplane.core.money import MAX_CAP
-from tenantplane.core.valkey import encoding, keys
+from tenantplane.core.valkey import encoding
 from tenantplane.core.valkey.answers import Admitted, Placing, Reason, Refused, Spend, Stale
 from tenantplane.core.valkey.client import AdmissionStore
 from tenantplane.core.valkey.embedded import EmbeddedValkey
@@ -308,11 +308,11 @@ async def test_the_library_itself_refuses_what_is_no_amount(
 ) -> None:
     """Past the client's own checks: another client's bug must not be free either."""
     good = request(installed_root, org(), hold_nanousd=424_242)
-    head, *levels = encoding.admit_arguments(good)
-    arguments = [head.replace("\n424242\n", f"\n{amount}\n"), *levels]
-    assert arguments[0] != head
+    text = encoding.admit_argument(good)
+    changed = text.replace("\n424242\n", f"\n{amount}\n")
+    assert changed != text
     with pytest.raises(InvalidInput, match="hold amount must be a whole number"):
-        await admission_store._call("tp_admit", _keys_of(good), arguments)
+        await admit_text(admission_store, good, changed)
     assert await held(admission_store, installed_root, org()) == 0
 
 
@@ -320,13 +320,13 @@ async def test_amounts_of_the_request_are_the_callers_and_other_arguments_are_ou
     admission_store: AdmissionStore, installed_root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = request(installed_root, org(), tokens=424_242, ttl_seconds=4343)
-    head, *levels = encoding.admit_arguments(good)
-    tokens = [head.replace("\n424242\n", "\n-7\n"), *levels]
+    text = encoding.admit_argument(good)
+    tokens = text.replace("\n424242\n", "\n-7\n")
     with pytest.raises(InvalidInput, match="tokens must be a whole number"):
-        await admission_store._call("tp_admit", _keys_of(good), tokens)
-    ttl = [head.replace("\n4343\n", "\n-7\n"), *levels]
+        await admit_text(admission_store, good, tokens)
+    ttl = text.replace("\n4343\n", "\n-7\n")
     with says_in_its_log(caplog, "ttl must be a whole number"):
-        await admission_store._call("tp_admit", _keys_of(good), ttl)
+        await admit_text(admission_store, good, ttl)
 
 
 async def test_a_stale_answer_is_announced_and_no_other(
@@ -347,8 +347,7 @@ async def test_a_stale_answer_is_announced_and_no_other(
         await watched.close()
 
 
-def _keys_of(request: AdmitRequest) -> list[str]:
-    return [
-        *keys.of_root(request.root_org_id, request.epoch),
-        keys.of_hold(request.root_org_id, request.hold_id, request.epoch),
-    ]
+async def admit_text(store: AdmissionStore, request: AdmitRequest, text: str) -> None:
+    """The request with another argument than its own."""
+    root, epoch = request.root_org_id, request.epoch
+    await store._shared("tp_admit", root, epoch, request.hold_id, text)

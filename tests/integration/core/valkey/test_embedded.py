@@ -32,11 +32,11 @@ def test_starting_twice_uses_the_server_that_runs(make_valkey: MakeValkey) -> No
     assert not first.answers()
 
 
-def test_after_a_crash_it_starts_on_its_data(make_valkey: MakeValkey) -> None:
+def test_after_a_crash_it_starts_on_what_was_saved(make_valkey: MakeValkey) -> None:
     server = make_valkey()
     with Redis.from_url(server.url) as client:
-        client.config_set("appendfsync", "always")
         client.set("k", "v")
+        client.save()
     server.kill()
     assert not server.answers()
     server.run()

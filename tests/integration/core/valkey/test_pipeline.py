@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from tenantplane.core.errors import DependencyUnavailable, InvalidInput
-from tenantplane.core.valkey.answers import Admitted, Begun, EpochLost, Installed, Settled
+from tenantplane.core.valkey import encoding, keys
+from tenantplane.core.valkey.answers import (
+    Admitted,
+    Begun,
+    EpochLost,
+    Installed,
+    Placing,
+    Settled,
+)
 from tenantplane.core.valkey.client import AdmissionStore
 from tenantplane.core.valkey.embedded import EmbeddedValkey
 from tenantplane.core.valkey.pipeline import MOST_COMMANDS
@@ -48,6 +57,53 @@ async def test_calls_of_one_turn_leave_in_one_round_trip_and_each_gets_its_own_a
     )
     assert store.pipelines.sent == before + 2
     assert ended == [Settled(a.hold_nanousd) for a in asked]
+
+
+async def test_calls_of_one_root_are_one_command_and_decided_one_after_the_other(
+    server: EmbeddedValkey, store: AdmissionStore
+) -> None:
+    under = org(hard=100)
+    async with Redis.from_url(server.url) as redis:
+        before = (await redis.info("commandstats")).get("cmdstat_fcall", {"calls": 0})["calls"]
+        asked = [request("acme", under, epoch=EPOCH, hold_nanousd=30) for _ in range(10)]
+        answers = await asyncio.gather(*map(store.admit, asked))
+        after = (await redis.info("commandstats"))["cmdstat_fcall"]["calls"]
+    assert after == before + 1
+    assert [isinstance(answer, Admitted) for answer in answers] == [True] * 3 + [False] * 7
+
+
+async def test_two_calls_of_one_hold_in_one_turn_see_each_other(store: AdmissionStore) -> None:
+    asked = request("acme", org(), epoch=EPOCH, hold_nanousd=5)
+    more = replace(asked, hold_nanousd=8)
+    answers = await asyncio.gather(*map(store.admit, (asked, asked, more)))
+    placings = [answer.placing for answer in answers if isinstance(answer, Admitted)]
+    assert placings == [Placing.NEW, Placing.SAME, Placing.ENLARGED]
+
+
+async def test_the_library_refuses_two_calls_of_one_hold_in_one_command(
+    store: AdmissionStore,
+) -> None:
+    asked = request("acme", org(), epoch=EPOCH)
+    root = keys.of_root("acme", EPOCH)
+    hold = keys.of_hold("acme", asked.hold_id, EPOCH)
+    texts = [encoding.admit_argument(asked)] * 2
+    with pytest.raises(ResponseError, match="is there twice"):
+        await store.pipelines.call("FCALL", "tp_admit", 5, *root, hold, hold, *texts)
+
+
+async def test_a_malformed_call_takes_none_along_that_share_its_command(
+    store: AdmissionStore,
+) -> None:
+    broken = request("acme", org(), epoch=EPOCH, tokens=424_242)
+    text = encoding.admit_argument(broken)
+    changed = text.replace("\n424242\n", "\n-7\n")
+    answers = await asyncio.gather(
+        store.admit(request("acme", org(), epoch=EPOCH)),
+        store._shared("tp_admit", "acme", EPOCH, broken.hold_id, changed),
+        store.admit(request("acme", org(), epoch=EPOCH)),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in answers] == [Admitted, InvalidInput, Admitted]
 
 
 async def test_a_pipeline_is_bounded(store: AdmissionStore) -> None:

@@ -1,6 +1,7 @@
 """Requests are checked whole before anything is sent; replies become answers."""
 
 from dataclasses import replace
+from hashlib import blake2b
 
 import pytest
 
@@ -31,28 +32,29 @@ REQUEST = AdmitRequest(
 )
 
 
-def test_limits_travel_as_digits_absent_ones_as_nothing_and_a_level_as_one_argument() -> None:
+def test_limits_travel_as_digits_absent_ones_as_nothing_and_a_call_as_one_argument() -> None:
     head = "1\nacme\n4\nh\n5\n5\n6\n60\n60000\n0\n"
     level = "org\nacme\n0\n0\n10\n\n\n1\nmonth\n2026-02\n0\n9\n\n8\n"
-    assert encoding.admit_arguments(REQUEST) == [head, level]
+    text = encoding.admit_argument(REQUEST)
+    digest = blake2b(f"{level}\x1e".encode(), digest_size=16).hexdigest()
+    assert text == f"{head}{digest}\n{level}\x1e"
     shadow = Level("user", "u", concurrent_calls=3, shadow=True, suspended=True)
     changed = replace(REQUEST, levels=(shadow,), least_nanousd=2, continues=True)
-    assert encoding.admit_arguments(changed) == [
-        "1\nacme\n4\nh\n5\n2\n6\n60\n60000\n1\n",
-        "user\nu\n1\n1\n\n\n3\n0\n",
-    ]
+    text = encoding.admit_argument(changed)
+    assert text.startswith("1\nacme\n4\nh\n5\n2\n6\n60\n60000\n1\n")
+    assert text.endswith("\nuser\nu\n1\n1\n\n\n3\n0\n\x1e")
 
 
 def test_a_level_is_written_once_and_equal_ones_alike() -> None:
     (level,) = REQUEST.levels
     twin = replace(level)
-    assert encoding.admit_arguments(replace(REQUEST, levels=(twin,))) == encoding.admit_arguments(
+    assert encoding.admit_argument(replace(REQUEST, levels=(twin,))) == encoding.admit_argument(
         REQUEST
     )
-    first, second = (encoding.admit_arguments(REQUEST)[-1] for _ in range(2))
-    assert first is second
+    first = encoding.admit_argument(REQUEST)
+    assert encoding.admit_argument(REQUEST) == first
     other = replace(level, requests_per_window=11)
-    assert encoding.admit_arguments(replace(REQUEST, levels=(other,)))[-1] != first
+    assert encoding.admit_argument(replace(REQUEST, levels=(other,))) != first
 
 
 @pytest.mark.parametrize("name", ["", "a\n0", "a\x00", "a\x7f", "\ud800", "é" * 257])
@@ -68,26 +70,26 @@ def test_a_name_that_could_end_a_field_or_is_no_text_is_refused(name: str) -> No
         replace(REQUEST, levels=(replace(level, periods=(replace(period, id="x", name=name),)),)),
     ):
         with pytest.raises(InvalidInput, match="without control characters"):
-            encoding.admit_arguments(bad)
+            encoding.admit_argument(bad)
 
 
 def test_the_least_amount_lies_within_the_amount() -> None:
     with pytest.raises(InvalidInput, match="least_nanousd must not be above"):
-        encoding.admit_arguments(replace(REQUEST, least_nanousd=6))
+        encoding.admit_argument(replace(REQUEST, least_nanousd=6))
 
 
 @pytest.mark.parametrize("amount", [-1, 1.5, float("nan"), float("inf"), 10**16, True, None, "1"])
 def test_an_amount_that_is_no_amount_is_refused(amount: object) -> None:
     with pytest.raises(InvalidInput, match="hold_nanousd must be a whole number"):
-        encoding.admit_arguments(replace(REQUEST, hold_nanousd=amount))  # type: ignore[arg-type]
+        encoding.admit_argument(replace(REQUEST, hold_nanousd=amount))  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="nanousd must be a whole number"):
-        encoding.settle_arguments("acme", 1, "h", Stage.ACTUAL, amount, None, False)  # type: ignore[arg-type]
+        encoding.settle_argument("acme", 1, "h", Stage.ACTUAL, amount, None, False)  # type: ignore[arg-type]
 
 
 def test_one_error_names_every_bad_field() -> None:
     bad = replace(REQUEST, epoch=0, hold_id="a:b", root_org_id="{x}", levels=())
     with pytest.raises(InvalidInput) as caught:
-        encoding.admit_arguments(bad)
+        encoding.admit_argument(bad)
     assert {fault.path for fault in caught.value.errors} == {
         "epoch",
         "hold_id",
