@@ -149,7 +149,9 @@ def main() -> None:
     plan = Plan(**read | {"requests": tuple(read["requests"])})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         measured = runner.run(_run(plan))
-    print(json.dumps(asdict(measured)), flush=True)
+    # Buffered, whatever PYTHONUNBUFFERED says: an unbuffered print ends at what the pipe takes.
+    with open(sys.stdout.fileno(), "w", closefd=False) as out:  # noqa: PTH123 (a descriptor)
+        json.dump(asdict(measured), out)
 
 
 if __name__ == "__main__":

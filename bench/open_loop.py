@@ -217,7 +217,9 @@ def _decoded(line: str) -> Plan:
 def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         measured = runner.run(_run(_decoded(sys.stdin.readline())))
-    print(json.dumps({label: asdict(one) for label, one in measured.items()}), flush=True)
+    # Buffered, whatever PYTHONUNBUFFERED says: an unbuffered print ends at what the pipe takes.
+    with open(sys.stdout.fileno(), "w", closefd=False) as out:  # noqa: PTH123 (a descriptor)
+        print(json.dumps({label: asdict(one) for label, one in measured.items()}), file=out)
 
 
 if __name__ == "__main__":
