@@ -150,7 +150,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         measured = runner.run(_run(plan))
     # Buffered, whatever PYTHONUNBUFFERED says: an unbuffered print ends at what the pipe takes.
-    with open(sys.stdout.fileno(), "w", closefd=False) as out:  # noqa: PTH123 (a descriptor)
+    with open(sys.stdout.fileno(), "w", closefd=False) as out:
         json.dump(asdict(measured), out)
 
 
