@@ -40,7 +40,7 @@ _BETWEEN: Final = re.compile(r"BETWEEN\s+(\S+)\s+AND\s+")
 _GUARD: Final = re.compile(r"\b(?:ELS)?IF\s+(?P<test>(?:(?!\bIF\b).)+?)\s+THEN\b", re.S)
 _OWN_ROWS: Final = re.compile(
     r"(?<![\w.])(?:\w+\.)?org_id\s*=\s*"
-    r"(?:\(SELECT tp\.current_org\(\)\)|tp\.current_org\(\)|[\w.]+)"
+    r"(?:\(SELECT tp\.current_org\(\)\)|tp\.current_org\(\)|(?!ANY\b)[\w.]+)"
 )
 _WHERE: Final = re.compile(r"\bWHERE\s+(?P<test>[^;]+?)(?=;|\bFOR UPDATE\b|\bON CONFLICT\b)", re.S)
 _ASKS_FOR_PROOF: Final = re.compile(r"\b(proof|proven)\b")

@@ -55,6 +55,7 @@ SELECT p.oid::regprocedure::text AS signature, kind
  CROSS JOIN unnest('{app,query}'::text[]) kind
  WHERE n.nspname !~ '^(pg_|information_schema$)'
    AND NOT has_function_privilege(tp.role_name(kind)::text, p.oid, 'EXECUTE')
+   AND p.prorettype <> 'trigger'::regtype  -- called by the server alone, whatever is granted
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass
                       AND d.objid = p.oid AND d.deptype = 'e')
  ORDER BY 1, 2

@@ -109,18 +109,21 @@ async def test_an_outcome_of_the_same_ids_ends_the_call_of_its_own_org(
     theirs, own = await _twins(rivals)
     before = await rivals.everything_of_the_victim()
     mine = replace(_outcome(rivals.open_intent), org_id=rivals.intruder, cost_nanousd=NanoUSD(3))
-    (answer,) = await _append_outcomes(rivals.ledger, [mine], [own])
-    assert answer == ("ok", mine.event_id, mine.record_id, 3)
+    assert await _append_outcomes(rivals.ledger, [mine], [own]) == [
+        ("ok", mine.event_id, mine.record_id, 3)
+    ]
     assert await rivals.everything_of_the_victim() == before
     # The victim's call is open still, and ends with its own amount.
     others = replace(_outcome(rivals.open_intent), cost_nanousd=NanoUSD(4))
-    (answer,) = await _append_outcomes(rivals.ledger, [others], [theirs])
-    assert answer == ("ok", others.event_id, others.record_id, 4)
+    assert await _append_outcomes(rivals.ledger, [others], [theirs]) == [
+        ("ok", others.event_id, others.record_id, 4)
+    ]
     # Asked again, each org is told what stands in its own ledger.
     for row, proof in ((mine, own), (others, theirs)):
         again = replace(row, event_id=new_id(), record_id=new_id(), cost_nanousd=NanoUSD(99))
-        (answer,) = await _append_outcomes(rivals.ledger, [again], [proof])
-        assert answer == ("final", row.event_id, row.record_id, row.cost_nanousd)
+        assert await _append_outcomes(rivals.ledger, [again], [proof]) == [
+            ("final", row.event_id, row.record_id, row.cost_nanousd)
+        ]
     proof_cases.add(4)
 
 

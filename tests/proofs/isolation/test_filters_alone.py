@@ -223,6 +223,10 @@ async def _rolled_anew(plane: Plane) -> object:
     return await _installed(plane)
 
 
+async def _told_last(plane: Plane) -> object:
+    return (await adoption.stored_snapshot(plane.database, ORG)).org_id
+
+
 async def _adjusted(plane: Plane) -> object:
     """An event of a call that this database lost; the twin's has the same id."""
     (known,) = await plane.twins.look("SELECT event_id FROM kept.dataplane_outcome LIMIT 1")
@@ -251,7 +255,10 @@ async def _adjusted(plane: Plane) -> object:
         plane.database, event, (Slot("org", ORG, "month", "2100-01", 4_102_444_800),)
     )
     again = await adoption._unknown(plane.database, ORG, [event])
-    return len(unknown), intent, len(again), await _installed(plane)
+    (lost,) = await plane.twins.look("SELECT event_id FROM kept.dataplane_adjustment")
+    adopted = event.model_copy(update={"event_id": lost["event_id"]})
+    once_more = await adoption._unknown(plane.database, ORG, [adopted])
+    return len(unknown), intent, len(again), len(once_more), await _installed(plane)
 
 
 @dataclass
@@ -332,6 +339,7 @@ VERBS: Final[dict[str, Verb]] = {
     "ledger excess": _excess,
     "ledger check": _books,
     "ledger adoption": _adjusted,
+    "ledger snapshot": _told_last,
     "sources search by vector": lambda p: _found(p, "vector"),
     "sources search by text": lambda p: _found(p, "text"),
     "sources search": lambda p: _found(p, "hybrid"),
@@ -378,6 +386,28 @@ async def test_a_wrapper_answers_as_if_the_twin_were_not_there(
         mine = await plane.twins.rows_of(ORG)
         assert {t: len(rows) for t, rows in mine.items()} == {t: len(r) for t, r in left.items()}
         proof_cases.add(3)
+
+
+@pytest.mark.req("R1")
+async def test_what_a_twin_was_refused_is_not_missing_from_the_orgs_books(
+    plane: Plane, proof_cases: ProofCases
+) -> None:
+    """Every event was shipped; the twin's of the same id was refused, and this org's was not."""
+    await plane.twins.weaken()
+    await plane.twins.lay_down(own=True, twin=True)
+    await plane.twins.look(
+        "UPDATE dataplane.ship_cursor SET xid = '9223372036854775807' WHERE stream = 'usage'"
+        " RETURNING 1"
+    )
+    books = await _books(plane)
+    await plane.twins.look(
+        "INSERT INTO dataplane.shipping_refused (org_id, stream, row_id, reason)"
+        " SELECT org_id, 'usage', event_id, 'of_another_plane' FROM dataplane.outcome"
+        "  WHERE org_id = %s RETURNING 1",
+        TWIN,
+    )
+    assert await _books(plane) == books
+    proof_cases.add(1)
 
 
 _FORGET_ROLLS: Final = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.store.base import PutOp
 
+from tenantplane.core.apis.events import Stage
 from tenantplane.core.audit.record import RecordToSeal, seal
 from tenantplane.core.db import doctor
 from tenantplane.core.db.embedded import EmbeddedPostgres
@@ -45,7 +47,7 @@ from tenantplane.dataplane.sources.vectors.library import Library
 from tenantplane.dataplane.sources.vectors.records import EmbeddingSpace, NewChunk
 from tenantplane.dataplane.tools.definitions import ToolContext
 from tenantplane.dataplane.tools.notes import WriteArguments, write_note
-from tests.fixtures.ledger import MIGRATIONS
+from tests.fixtures.ledger import MIGRATIONS, a_snapshot
 from tests.fixtures.postgres import ProvisionDatabase
 from tests.proofs.isolation.twins import ORG, TwinDatabase
 
@@ -59,6 +61,7 @@ _CUSTOMERS: Final = Definition(
 )
 REQUEST: Final = RequestKey(ORG, "user:u", "/v1/chat/completions", "key")
 _SOON: Final = timedelta(minutes=5)
+_HOLD: Final = 1000  # nano-dollars
 
 
 @dataclass
@@ -110,15 +113,29 @@ async def _set_up(plane: Plane) -> None:
         plane.threads.append(await threads.claim_new(TENANT, plane.run_id, 600))
     await write_note(plane.context(), WriteArguments(text="the safe is open"))
     await _remember(plane)
-    await _call(plane)
-    # What is rolled, and what came after it.
+    plane.intent_id = await _call(plane, 0, _Ended("actual", NanoUSD(5), plane.record_id))
+    # What is rolled, and what came after it: a call that is open, and one that cost more than was
+    # held for it, as far as is known.
     await Roller(plane.database).roll()
+    await _call(plane, 1, None)
+    await _call(plane, 2, _Ended("estimated", _HOLD + 1, new_id()))
     await _adjust(plane)
+    await _snapshot(plane)
     await _request(plane)
     chunks = [NewChunk(f"chunk {n} of the safe", [1.0, n, 0.5], n) for n in range(3)]
     made = await plane.library().put("a.md", "text/markdown", "0" * 64, 9, "u", SPACE, chunks)
     await plane.library().put("b.md", "text/markdown", "1" * 64, 9, "u", SPACE, chunks[:1])
     plane.document_id = made.document_id
+
+
+async def _snapshot(plane: Plane) -> None:
+    """As the plane stored it, once verified."""
+    payload = base64.urlsafe_b64encode(a_snapshot(ORG).model_dump_json().encode()).decode()
+    await plane.twins.look(
+        "INSERT INTO dataplane.snapshot (org_id, version, jws) VALUES (%s, 1, %s) RETURNING 1",
+        ORG,
+        f"head.{payload.rstrip('=')}.signature",
+    )
 
 
 async def _request(plane: Plane) -> None:
@@ -151,23 +168,31 @@ async def _remember(plane: Plane) -> None:
     )
 
 
-async def _call(plane: Plane) -> None:
-    """One call in the ledger, with its record."""
+@dataclass(frozen=True)
+class _Ended:
+    """How a call ended."""
+
+    stage: Stage
+    cost_nanousd: int
+    record_id: UUID
+
+
+async def _call(plane: Plane, call_no: int, ended: _Ended | None) -> UUID:
+    """A call in the ledger, with its record where it has ended."""
     (epoch,) = await plane.twins.look("SELECT epoch FROM dataplane.ledger_epoch")
     clock = plane.database.clock
-    plane.intent_id = new_call_id(clock.unix())
     intent = IntentRow(
         org_id=ORG,
-        intent_id=plane.intent_id,
+        intent_id=new_call_id(clock.unix()),
         root_org_id=ORG,
         run_id=plane.run_id,
-        call_no=0,
+        call_no=call_no,
         thread_id=None,
         user_id="u",
         key_id=None,
         kind="model",
         resource="assistant-1",
-        hold_nanousd=NanoUSD(1000),
+        hold_nanousd=NanoUSD(_HOLD),
         price_book_version=1,
         idempotency_key=None,
         epoch=epoch["epoch"],
@@ -176,38 +201,45 @@ async def _call(plane: Plane) -> None:
         commit_by=clock.now() + _SOON,
         deadline_at=clock.now() + _SOON,
     )
-    record = RecordToSeal(
-        record_id=plane.record_id,
-        org_id=ORG,
-        user_id="u",
-        run_id=plane.run_id,
-        call_no=0,
-        kind="model",
-        resource="assistant-1",
-        occurred_at=clock.now(),
-        status="completed",
-    )
-    sealed = seal(record, await plane.keys().of(ORG))
     journal = Journal(plane.database)
     await journal.start()
     try:
         assert await journal.intend(intent) == "ok"
-        outcome = OutcomeRow(
-            org_id=ORG,
-            intent_id=intent.intent_id,
-            stage="actual",
-            event_id=new_id(),
-            record_id=plane.record_id,
-            input_tokens=1,
-            output_tokens=1,
-            cost_nanousd=NanoUSD(5),
-            occurred_at=clock.now(),
-            ciphertext=sealed.ciphertext,
-            entry=sealed.entry,
-        )
-        assert (await journal.conclude(outcome)).status == "ok"
+        if ended is not None:
+            outcome = await _outcome(plane, intent, ended)
+            assert (await journal.conclude(outcome)).status == "ok"
     finally:
         await journal.stop()
+    return intent.intent_id
+
+
+async def _outcome(plane: Plane, intent: IntentRow, ended: _Ended) -> OutcomeRow:
+    now = plane.database.clock.now()
+    record = RecordToSeal(
+        record_id=ended.record_id,
+        org_id=ORG,
+        user_id="u",
+        run_id=plane.run_id,
+        call_no=intent.call_no,
+        kind="model",
+        resource="assistant-1",
+        occurred_at=now,
+        status="completed",
+    )
+    sealed = seal(record, await plane.keys().of(ORG))
+    return OutcomeRow(
+        org_id=ORG,
+        intent_id=intent.intent_id,
+        stage=ended.stage,
+        event_id=new_id(),
+        record_id=ended.record_id,
+        input_tokens=1,
+        output_tokens=1,
+        cost_nanousd=NanoUSD(ended.cost_nanousd),
+        occurred_at=now,
+        ciphertext=sealed.ciphertext,
+        entry=sealed.entry,
+    )
 
 
 async def _adjust(plane: Plane) -> None:

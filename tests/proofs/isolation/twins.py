@@ -158,8 +158,8 @@ class TwinDatabase:
     async def _lay_down_own(self, table: Table) -> None:
         await self._run("INSERT INTO {table} ({columns}) SELECT {columns} FROM {copy}", table)
 
-    async def look(self, query: LiteralString) -> list[DictRow]:
-        return await (await self._administrator.execute(query)).fetchall()
+    async def look(self, query: LiteralString, *parameters: object) -> list[DictRow]:
+        return await (await self._administrator.execute(query, parameters or None)).fetchall()
 
     async def _run(
         self, text: LiteralString, table: Table, theirs: sql.Composable | None = None

@@ -75,6 +75,8 @@ def test_scopes_narrow_and_never_widen(kind: Kind) -> None:
     assert allowed_names(kind, SNAPSHOT, caller("lawyer", scopes=frozenset({"kept"}))) == ("kept",)
     assert allowed_names(kind, SNAPSHOT, caller(scopes=frozenset({"kept"}))) == ()
     assert allowed_names(kind, SNAPSHOT, caller(scopes=frozenset({"unheard-of"}))) == ()
+    assert not is_allowed(kind, "free", SNAPSHOT, caller(scopes=frozenset({"kept"})))
+    assert is_allowed(kind, "free", SNAPSHOT, caller(scopes=frozenset({"free"})))
 
 
 def test_grants_are_found_by_whoever_may_use_them() -> None:
