@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import psycopg
 
 from tenantplane.core.db import doctor
+from tenantplane.core.derived import Derived
 from tools.mutants.mutant import CodeEdit, Mutant, role
 
 # A plane that serves beside the tests holds its locks for milliseconds.
@@ -53,6 +55,7 @@ class LiveDatabase:
 def in_force(mutant: Mutant, databases: Sequence[LiveDatabase]) -> Iterator[None]:
     """Raises NotApplied. What is mutated would not start: the start-up check is out of the way."""
     with ExitStack() as undo:
+        undo.callback(_forget)
         undo.enter_context(_replaced(doctor, "inspect", _finds_nothing))
         if mutant.edit is not None:
             undo.enter_context(_edited(mutant.edit))
@@ -60,7 +63,17 @@ def in_force(mutant: Mutant, databases: Sequence[LiveDatabase]) -> Iterator[None
             undo.enter_context(
                 _applied(mutant, [d for d in databases if d.kind == mutant.database])
             )
+        _forget()
         yield
+
+
+def _forget() -> None:
+    """What was found under another rule is found again: all that the product remembers by
+    functools, or as core/derived.py does."""
+    for module in _own_modules():
+        for value in list(vars(module).values()):
+            if isinstance(value, Derived | _lru_cache_wrapper):
+                value.cache_clear()
 
 
 async def _finds_nothing(_: object) -> list[Any]:

@@ -23,6 +23,11 @@ class Derived(Generic[_Made]):
     def __len__(self) -> int:
         return self._entries
 
+    def cache_clear(self) -> None:
+        """As of functools: all is made again."""
+        self._tables.clear()
+        self._entries = 0
+
     def get(self, source: object, key: Hashable) -> _Made | None:
         known = self._tables.get(id(source))
         return None if known is None else known[1].get(key)
@@ -30,8 +35,7 @@ class Derived(Generic[_Made]):
     def put(self, source: object, key: Hashable, made: _Made) -> None:
         """`source` can be referred to weakly, and never changes."""
         if self._entries >= self._most:
-            self._tables.clear()
-            self._entries = 0
+            self.cache_clear()
         number = id(source)
         known = self._tables.get(number)
         if known is None:
