@@ -182,6 +182,19 @@ async def _installed(plane: Plane) -> object:
     return sorted(map(repr, found.settled)), sorted(map(repr, found.holds))
 
 
+async def _installed_unrolled(plane: Plane) -> object:
+    """The same where all of it came after the last roll, as far as its cursor says."""
+    (rolled,) = await plane.twins.look("SELECT rolled_before::text FROM dataplane.roll_cursor")
+    await plane.twins.look(_FORGET_ROLLS[0])
+    try:
+        return await _installed(plane)
+    finally:
+        await plane.twins.look(
+            "UPDATE dataplane.roll_cursor SET rolled_before = %s::text::xid8 RETURNING 1",
+            rolled["rolled_before"],
+        )
+
+
 async def _known_usage(plane: Plane) -> object:
     return (await known_usage(plane.database)).get(ORG)
 
@@ -301,6 +314,11 @@ async def _loaded(plane: Plane) -> object:
     return await load_rows(plane.owner_dsn, CUSTOMERS, "customers", ["name", "Eve"], replace=False)
 
 
+_FORGET_ROLLS: Final = (
+    "UPDATE dataplane.roll_cursor SET rolled_before = '0' RETURNING 1",
+    "DELETE FROM dataplane.spend_roll RETURNING 1",
+    "DELETE FROM dataplane.usage_roll RETURNING 1",
+)
 Verb = Callable[[Plane], Awaitable[object]]
 # By the folder of the code that they drive.
 VERBS: Final[dict[str, Verb]] = {
@@ -333,6 +351,7 @@ VERBS: Final[dict[str, Verb]] = {
     "ledger key": _key,
     "ledger kept answer": _kept_answer,
     "ledger installation": _installed,
+    "ledger installation after a roll": _installed_unrolled,
     "ledger sweep": _swept,
     "ledger usage": _known_usage,
     "ledger roll anew": _rolled_anew,
@@ -399,22 +418,20 @@ async def test_what_a_twin_was_refused_is_not_missing_from_the_orgs_books(
         "UPDATE dataplane.ship_cursor SET xid = '9223372036854775807' WHERE stream = 'usage'"
         " RETURNING 1"
     )
-    books = await _books(plane)
-    await plane.twins.look(
-        "INSERT INTO dataplane.shipping_refused (org_id, stream, row_id, reason)"
-        " SELECT org_id, 'usage', event_id, 'of_another_plane' FROM dataplane.outcome"
-        "  WHERE org_id = %s RETURNING 1",
-        TWIN,
-    )
-    assert await _books(plane) == books
+    try:
+        books = await _books(plane)
+        await plane.twins.look(
+            "INSERT INTO dataplane.shipping_refused (org_id, stream, row_id, reason)"
+            " SELECT org_id, 'usage', event_id, 'of_another_plane' FROM dataplane.outcome"
+            "  WHERE org_id = %s RETURNING 1",
+            TWIN,
+        )
+        assert await _books(plane) == books
+    finally:  # the cursor is the plane's, and no org's: no `lay_down` brings it back
+        await plane.twins.look(
+            "UPDATE dataplane.ship_cursor SET xid = '0' WHERE stream = 'usage' RETURNING 1"
+        )
     proof_cases.add(1)
-
-
-_FORGET_ROLLS: Final = (
-    "UPDATE dataplane.roll_cursor SET rolled_before = '0' RETURNING 1",
-    "DELETE FROM dataplane.spend_roll RETURNING 1",
-    "DELETE FROM dataplane.usage_roll RETURNING 1",
-)
 
 
 @pytest.mark.req("R1", "R6")
