@@ -392,6 +392,10 @@ async def test_usage_is_of_the_org_and_the_plane_that_are_asked_for(
 ) -> None:
     theirs, mine = await trees.tree(), await trees.tree()
     anything, since = UUID(int=0), date(2026, 1, 1)
+    await trees.administrator.execute(
+        "UPDATE controlplane.level_spend SET period_id = '2026-02-15', nanousd = 9 WHERE org_id = %s",
+        (theirs,),
+    )
     async with trees.database.system_tx(jobs.USAGE) as cursor:
         assert await usage.tree(cursor, mine) == [mine, f"{mine}-child"]
         assert await usage.tree(cursor, f"{mine}-child") == [f"{mine}-child"]
